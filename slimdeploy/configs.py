@@ -1,0 +1,234 @@
+"""One frozen dataclass per stage: every default lives here, once, with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from slimdeploy.errors import UsageError
+
+Config = TypeVar("Config")
+
+
+def _check(holds: bool, wrong: str, wanted: str) -> None:
+    if not holds:
+        raise UsageError(wrong, wanted=wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What every training stage shares.
+
+    Attributes:
+        epochs: passes over the training split.
+        imgsz: side of the square input, in pixels; a multiple of 32.
+        batch: images a step; the optimizer steps after each (no accumulation).
+        optimizer: an ultralytics optimizer name.
+        lr0: learning rate after the warm-up.
+        lrf: last learning rate as a share of lr0, reached along a cosine.
+        warmup_epochs: epochs in which the learning rate rises.
+        warmup_bias_lr: learning rate of biases when the warm-up starts. ultralytics' own default of 0.1 suits SGD
+            and throws class biases about under AdamW, so it is 0 here.
+        weight_decay: L2 penalty on convolution weights, as in YOLOv8's recipe.
+        patience: epochs without a better mAP50-95 before training stops.
+        close_mosaic: last epochs, trained without mosaic.
+        workers: data-loader processes; on a CPU ultralytics uses none.
+        device: `cpu`, `0`, `0,1`; empty takes the first GPU, or the CPU where there is none.
+        amp: mixed precision: fp16 on CUDA, bfloat16 on a CPU that computes it natively, float32 elsewhere.
+        seed: of weights, shuffling and augmentation.
+    """
+
+    epochs: int = 100
+    imgsz: int = 640
+    batch: int = 16
+    optimizer: str = "AdamW"
+    lr0: float = 0.002
+    lrf: float = 0.01
+    warmup_epochs: float = 1.0
+    warmup_bias_lr: float = 0.0
+    weight_decay: float = 0.0005
+    patience: int = 50
+    close_mosaic: int = 10
+    workers: int = 4
+    device: str = ""
+    amp: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, f"{self.epochs} epochs", "1 or more")
+        _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")
+        _check(self.batch >= 1, f"a batch of {self.batch}", "1 or more images")
+        _check(self.lr0 > 0, f"a learning rate of {self.lr0}", "more than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseConfig(TrainConfig):
+    """Training a dense network from new weights.
+
+    Attributes:
+        architecture: an ultralytics model YAML.
+    """
+
+    architecture: str = "yolov8n.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparsifyConfig(TrainConfig):
+    """Training with an L1 penalty on BatchNorm scales (Network Slimming, Liu et al., ICCV 2017).
+
+    Attributes:
+        sr: strength of the penalty; each optimizer step moves every scale towards 0 by at most lr * sr.
+        penalty: `proximal` soft-thresholds the scales after the step (exact zeros, the same with every
+            optimizer); `subgradient` adds sr * sign(gamma) to the gradient after unscaling and clipping.
+    """
+
+    epochs: int = 20
+    lr0: float = 0.001
+    lrf: float = 0.1
+    sr: float = 0.5
+    penalty: str = "proximal"
+    close_mosaic: int = 0
+
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        _check(self.sr >= 0, f"a penalty strength sr of {self.sr}", "0 or more")
+        _check(
+            self.penalty in ("proximal", "subgradient"), f"a penalty {self.penalty!r}", "proximal or subgradient"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneConfig(TrainConfig):
+    """Training a pruned network in its shape.
+
+    Attributes:
+        teacher_weight: weight of the distillation loss when there is a teacher (ultralytics' `dis`).
+    """
+
+    epochs: int = 30
+    lr0: float = 0.001
+    teacher_weight: float = 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneConfig:
+    """Deciding which channels go.
+
+    Attributes:
+        channels: share of channels to remove, in 0..1; or None.
+        macs: share of multiply-accumulates to remove, in 0..1; or None.
+        alignment: widths are multiples of this.
+        imgsz: side of the square input that MACs are counted at, in pixels.
+        tolerance: how far the share reached may lie from the share asked for.
+    """
+
+    channels: float | None = None
+    macs: float | None = None
+    alignment: int = 8
+    imgsz: int = 640
+    tolerance: float = 0.02
+
+    def __post_init__(self) -> None:
+        asked = [share for share in (self.channels, self.macs) if share is not None]
+        _check(len(asked) == 1, f"{len(asked)} budgets", "one of --channels and --macs")
+        _check(0 <= asked[0] < 1, f"a share of {asked[0]}", "0 or more, and below 1")
+        _check(self.alignment >= 1, f"an alignment of {self.alignment}", "1 or more channels")
+        _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """Turning a checkpoint into ONNX.
+
+    Attributes:
+        precision: `fp32` or `fp16`.
+        imgsz: input height and width, in pixels; multiples of 32.
+        batch: images a call; static.
+        check_images: images on which the graph is compared with PyTorch.
+        box_tolerance_px: largest shift of a box corner that still counts as equal, in pixels.
+        score_tolerance: largest change of a score that still counts as equal.
+    """
+
+    precision: str = "fp32"
+    imgsz: tuple[int, int] = (640, 640)
+    batch: int = 1
+    check_images: int = 8
+    box_tolerance_px: float = 1.0
+    score_tolerance: float = 0.02
+
+    def __post_init__(self) -> None:
+        _check(self.precision in ("fp32", "fp16"), f"a precision {self.precision!r}", "fp32 or fp16")
+        for side in self.imgsz:
+            _check(side >= 32 and side % 32 == 0, f"an input size of {side}", "a multiple of 32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchConfig:
+    """Measuring latency: synchronous single-stream, one artifact a process, interleaved.
+
+    Attributes:
+        samples: timed calls of each artifact.
+        rounds: turns in which the artifacts are interleaved, so that drift hits all alike.
+        threads: intra-op threads; 0 takes every core this process may use.
+        batch: images a call.
+        warmup_limit_s: longest warm-up; it ends earlier, once the median is stable.
+        timeout_s: longest time for one answer of a worker.
+        seed: of the input.
+    """
+
+    samples: int = 200
+    rounds: int = 10
+    threads: int = 0
+    batch: int = 1
+    warmup_limit_s: float = 10.0
+    timeout_s: float = 300.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.samples >= self.rounds >= 1, f"{self.samples} samples in {self.rounds} rounds", "1 a round")
+        _check(self.threads >= 0, f"{self.threads} threads", "0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValConfig:
+    """Scoring detections, with ultralytics' own settings for validation.
+
+    Attributes:
+        split: which split of the data set.
+        conf: lowest confidence of a candidate.
+        iou: NMS overlap above which the weaker box goes.
+        max_det: boxes kept an image.
+        imgsz: side of the square input for a .pt, in pixels; an ONNX brings its own.
+    """
+
+    split: str = "val"
+    conf: float = 0.001
+    iou: float = 0.7
+    max_det: int = 300
+    imgsz: int = 640
+
+
+def build(config: type[Config], *layers: Mapping[str, Any]) -> Config:
+    """Return a config from layers of settings, the strongest first; None and missing keys fall through.
+
+    Args:
+        config: the config dataclass.
+        layers: settings by field name: flags, then a recipe's section, then what a target says.
+
+    Raises:
+        UsageError: a layer names a setting that the stage lacks, or a value is out of range.
+    """
+    known = {f.name: f for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    settings: dict[str, Any] = {}
+    for layer in reversed(layers):
+        for name, value in layer.items():
+            if name not in known:
+                raise UsageError(f"unknown setting {name!r}", wanted=f"one of {', '.join(sorted(known))}")
+            if value is not None:
+                settings[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return config(**settings)
+    except TypeError as error:
+        raise UsageError(f"a setting has the wrong type: {error}") from error

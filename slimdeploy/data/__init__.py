@@ -1,0 +1,1 @@
+"""Data sets: reading YOLO ones, and rendering the demo's."""

@@ -1,0 +1,194 @@
+"""Where a file came from: hashes, run.json, and output folders that are whole or not there at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from slimdeploy import __version__
+from slimdeploy.errors import OutputExists, UsageError
+
+SCHEMA = 1
+RUN_FILE = "run.json"
+RECORDED_PACKAGES = (
+    "torch", "ultralytics", "torch-pruning", "onnx", "onnxruntime", "onnxsim", "openvino", "numpy",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Input:
+    """Something a stage reads: its name as shown, and the SHA-256 of what it holds."""
+
+    name: str
+    sha256: str
+
+
+@dataclasses.dataclass(slots=True)
+class Run:
+    """One stage at work: write into `folder`, put figures into `results`.
+
+    Attributes:
+        folder: the temporary folder; it gets its real name when the stage is whole.
+        results: figures that end up in run.json.
+    """
+
+    folder: Path
+    results: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def file_input(path: Path) -> Input:
+    """Return a file as a stage's input."""
+    return Input(path.name, sha256_file(path))
+
+
+def fingerprint(stage: str, config: Any, inputs: Mapping[str, Input]) -> str:
+    """Return what a stage's outcome depends on, as 64 hex digits.
+
+    Args:
+        stage: the stage's name.
+        config: the stage's config dataclass.
+        inputs: what the stage reads, by its role.
+    """
+    hashes = {role: one.sha256 for role, one in inputs.items()}
+    canonical = json.dumps([stage, config_dict(config), hashes], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def config_dict(config: Any) -> dict[str, Any]:
+    """Return a stage's config dataclass as JSON-ready settings."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return plain
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on; packages that are not installed are left out."""
+    found = {"slimdeploy": __version__, "python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise OutputExists if something stands at `out` already."""
+    if out.exists():
+        raise OutputExists(
+            f"the output {out} exists",
+            wanted="a name that is free, since nothing is overwritten",
+            do="name another with --out, or remove it",
+        )
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `out` and rename it to `out` when the block ends well.
+
+    On any error, Ctrl-C included, the temporary folder is removed and `out` never appears.
+
+    Raises:
+        OutputExists: `out` is there already.
+        UsageError: the folder that would hold `out` cannot be made.
+    """
+    refuse_existing(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(f"cannot write into {out.parent}: {error.strerror}", do="name another folder") from error
+    try:
+        partial.chmod(0o755)  # mkdtemp makes it private; an output is an ordinary folder
+        yield partial
+        refuse_existing(out)
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def stage_run(stage: str, *, config: Any, inputs: Mapping[str, Input], out: Path) -> Iterator[Run]:
+    """Run one stage: one new folder, with run.json beside its outputs.
+
+    Args:
+        stage: the stage's name.
+        config: the stage's frozen config dataclass.
+        inputs: what is read, by its role.
+        out: the folder to make.
+
+    Raises:
+        OutputExists: `out` is there already.
+    """
+    started = time.perf_counter()
+    with whole_folder(out) as folder:
+        run = Run(folder=folder)
+        yield run
+        record = {
+            "schema": SCHEMA,
+            "stage": stage,
+            "fingerprint": fingerprint(stage, config, inputs),
+            "config": config_dict(config),
+            "inputs": {role: dataclasses.asdict(one) for role, one in inputs.items()},
+            "outputs": {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file()},
+            "results": run.results,
+            "versions": versions(),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        write_json(folder / RUN_FILE, record)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return the run.json of a stage's folder.
+
+    Raises:
+        UsageError: there is none, it is damaged, or a newer slimdeploy wrote it.
+    """
+    return read_json(folder / RUN_FILE, what="run record")
+
+
+def read_json(path: Path, *, what: str) -> dict[str, Any]:
+    """Return a JSON object that slimdeploy wrote, after checking its schema.
+
+    Raises:
+        UsageError: the file is missing, damaged, or of a newer schema.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"no {what} at {path}", wanted=f"a file that slimdeploy wrote as {path.name}") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a {what}: {error}", do="make it again") from error
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+        raise UsageError(f"{path} is not a {what}: it names no schema", do="make it again")
+    if record["schema"] > SCHEMA:
+        raise UsageError(
+            f"{path} has schema {record['schema']}", wanted=f"schema {SCHEMA} or older", do="upgrade slimdeploy"
+        )
+    return record
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON object so that it is either whole or not there."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
+    partial.replace(path)

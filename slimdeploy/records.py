@@ -1,0 +1,310 @@
+"""What travels between stages: small frozen records, checked once on the way in.
+
+Every record turns into JSON with `as_json` and back with `from_json`; paths and raw samples are kept, means and
+strings are made only where they are shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from slimdeploy.errors import UsageError
+
+PRECISIONS = ("fp32", "fp16", "int8")
+TARGET_KINDS = ("cpu", "cuda", "jetson")
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """Return a record as a JSON-ready object; `record` is any dataclass of this module."""
+    plain: dict[str, Any] = dataclasses.asdict(record)
+    return plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A board or a host that a model is made for; one file under targets/ each.
+
+    Attributes:
+        name: the file's name without `.toml`, as given to `--target`.
+        title: what a person calls it.
+        kind: `cpu`, `cuda` or `jetson`.
+        runtime: what runs the model there: `onnxruntime`, `openvino` or `tensorrt`.
+        precisions: what the hardware gains from, out of fp32, fp16 and int8.
+        alignment: channels in a group that the hardware computes together, by precision; widths are multiples.
+        opset: highest ONNX opset that every listed TensorRT (or the runtime) accepts.
+        sm: CUDA compute capability, such as "8.7".
+        memory_gb: memory, in GB, shared by CPU and GPU on a Jetson.
+        bandwidth_gbs: memory bandwidth, in GB/s.
+        gpu_max_mhz: highest GPU clock, in MHz.
+        jetpack: JetPack versions that run on the board.
+        tensorrt: TensorRT versions that those bring.
+        dla_cores: deep-learning accelerators; 0 where TensorRT cannot be relied on to use them.
+        power_modes: names as nvpmodel knows them (its numbers differ between releases).
+        notes: caveats, each a sentence.
+    """
+
+    name: str
+    title: str
+    kind: str
+    runtime: str
+    precisions: tuple[str, ...]
+    alignment: Mapping[str, int]
+    opset: int
+    sm: str | None = None
+    memory_gb: float | None = None
+    bandwidth_gbs: float | None = None
+    gpu_max_mhz: float | None = None
+    jetpack: tuple[str, ...] = ()
+    tensorrt: tuple[str, ...] = ()
+    dla_cores: int = 0
+    power_modes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """How to feed a detector and read its output; what ONNX metadata and manifests carry.
+
+    Attributes:
+        task: `detect`; other tasks follow the same layout with more rows.
+        classes: class names, in label order.
+        imgsz: input height and width, in pixels; each a multiple of `stride`.
+        stride: largest stride of the network, in pixels.
+        batch: images a call.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    imgsz: tuple[int, int]
+    stride: int = 32
+    batch: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What is known of a .pt file without running it.
+
+    Attributes:
+        path: the file.
+        sha256: of its bytes.
+        task: `detect`, `segment`, `pose`, `obb` or `classify`.
+        classes: class names, in label order.
+        stride: largest stride, in pixels.
+        parameters: scalars that training changes, before BatchNorm is folded.
+        size_bytes: size of the file.
+        pruned: whether slimdeploy removed channels from it.
+    """
+
+    path: str
+    sha256: str
+    task: str
+    classes: tuple[str, ...]
+    stride: int
+    parameters: int
+    size_bytes: int
+    pruned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedGroup:
+    """Coupled channels that stay or go together.
+
+    Attributes:
+        name: the first convolution that makes these channels.
+        width: channels before.
+        kept: positions that stay; increasing, in 0..width-1.
+        layers: every convolution that makes these channels.
+        tied_to: the group that must keep equally many (the two halves of a C2f), or "".
+    """
+
+    name: str
+    width: int
+    kept: tuple[int, ...]
+    layers: tuple[str, ...]
+    tied_to: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.kept or self.kept[-1] >= self.width or list(self.kept) != sorted(set(self.kept)):
+            raise UsageError(f"group {self.name} keeps positions that are no increasing list in 0..{self.width - 1}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptWhole:
+    """A layer that keeps its width, and why."""
+
+    layer: str
+    width: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunePlan:
+    """Which channels stay, for every group of coupled channels. Holds no weights; replayable.
+
+    Attributes:
+        weights_sha256: the checkpoint that the plan was made for.
+        imgsz: input height and width that MACs are counted at, in pixels.
+        criterion: how channels were ranked.
+        budget: what was asked: `channels` or `macs`.
+        asked: the share asked for, in 0..1.
+        reached: the share that the plan removes, in 0..1.
+        alignment: widths are multiples of this many channels.
+        groups: every group, cut or not.
+        kept_whole: layers that were left alone, with the reason.
+        parameters: before and after.
+        macs: multiply-accumulates of one image before and after.
+    """
+
+    weights_sha256: str
+    imgsz: tuple[int, int]
+    criterion: str
+    budget: str
+    asked: float
+    reached: float
+    alignment: int
+    groups: tuple[PlannedGroup, ...]
+    kept_whole: tuple[KeptWhole, ...]
+    parameters: tuple[int, int]
+    macs: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A model file that a backend can open.
+
+    Attributes:
+        path: the file.
+        format: `pt` or `onnx`.
+        precision: `fp32`, `fp16` or `int8`.
+        sha256: of its bytes.
+        spec: how to feed it.
+        parameters: scalars in its weights.
+        macs: multiply-accumulates of one image.
+        size_bytes: size of the file.
+    """
+
+    path: str
+    format: str
+    precision: str
+    sha256: str
+    spec: ModelSpec
+    parameters: int
+    macs: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """Timed calls of one artifact in a worker process of its own; seconds throughout.
+
+    Attributes:
+        artifact: name shown for it.
+        sha256: of the artifact's bytes.
+        backend: runtime that ran it.
+        scope: what was timed; `inference` is the bare session call.
+        threads: intra-op threads.
+        batch: images a call.
+        samples_s: seconds a call, in call order, warm-up excluded; shape (n,), n >= 1, each > 0.
+        load_s: from opening the file to a ready session.
+        first_s: the first call.
+        warmup_s: calls made until the median settled; shape (m,).
+        rounds: how `samples_s` splits into the interleaved rounds: samples of each round, summing to n.
+        peak_memory_mib: peak resident memory of the worker, or None where the system does not tell.
+        environment: machine and versions.
+        warnings: what a reader must know before trusting the figure.
+    """
+
+    artifact: str
+    sha256: str
+    backend: str
+    scope: str
+    threads: int
+    batch: int
+    samples_s: tuple[float, ...]
+    load_s: float
+    first_s: float
+    warmup_s: tuple[float, ...]
+    rounds: tuple[int, ...]
+    peak_memory_mib: float | None
+    environment: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.samples_s or min(self.samples_s) <= 0:
+            raise UsageError("a measurement needs one or more samples, each above 0 s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Detection scores on one data split, each in 0..1.
+
+    Attributes:
+        map50: mean AP at IoU 0.50.
+        map50_95: mean AP over IoU 0.50 to 0.95 in steps of 0.05.
+        precision: at the confidence of the best F1, IoU 0.50, mean over classes.
+        recall: as `precision`.
+        per_class: AP50-95 of each class that the split holds, by name.
+        images: images scored.
+        boxes: ground-truth boxes.
+        data: name of the data set and split, as shown.
+        rendered: whether the images are rendered scenes, not photographs.
+    """
+
+    map50: float
+    map50_95: float
+    precision: float
+    recall: float
+    per_class: Mapping[str, float]
+    images: int
+    boxes: int
+    data: str
+    rendered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One model in a comparison; what was not measured is None, never 0.
+
+    Attributes:
+        name: `dense`, `sparse`, `pruned`, `tuned`, or the name of an export.
+        file: name of the file that was scored and timed.
+        format: `pt` or `onnx`.
+        precision: `fp32`, `fp16` or `int8`.
+        parameters: scalars in the weights.
+        size_bytes: size of the file.
+        macs: multiply-accumulates of one image.
+        accuracy: scores, or None.
+        latency: timed calls, or None.
+    """
+
+    name: str
+    file: str
+    format: str
+    precision: str
+    parameters: int
+    size_bytes: int
+    macs: int
+    accuracy: Accuracy | None = None
+    latency: Measurement | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A comparison of models, from which every shown form is made.
+
+    Attributes:
+        title: heading.
+        rows: models, the one that the others are compared with first.
+        widths: convolution widths (layer, before, after), when a plan is part of the run.
+        lineage: run.json records of the stages, in order.
+        notes: sentences a reader must see.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    widths: tuple[tuple[str, int, int], ...] = ()
+    lineage: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,165 @@
+"""Open and write ultralytics checkpoints: safely in, ordinary out, and never regrown when pruned."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from torch import nn
+from ultralytics.nn.tasks import guess_model_task, torch_safe_load
+
+from slimdeploy.errors import CheckpointError
+from slimdeploy.lineage import sha256_file
+from slimdeploy.records import Checkpoint
+
+# The first module name in a pruned network's saved architecture. No module is called that, so stock training, which
+# rebuilds a dense network from the architecture, stops with this sentence in a KeyError.
+PRUNED_MARK = "this network is pruned and stock training would regrow it: train it with 'slimdeploy finetune'"
+
+_UNREADABLE = (RuntimeError, EOFError, TypeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError, ImportError)
+
+
+def load(path: Path, *, trust: bool = False) -> tuple[nn.Module, Checkpoint]:
+    """Open a YOLO checkpoint.
+
+    Args:
+        path: a .pt file that ultralytics or slimdeploy wrote.
+        trust: unpickle whatever the file names. Without it, only tensors and the known torch and ultralytics
+            classes are built.
+
+    Returns:
+        The network, float32 and in eval mode on the CPU, and what is known of the file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, unsafe or no YOLO.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}", wanted="a .pt file of a YOLO detector")
+    if path.suffix != ".pt":
+        raise CheckpointError(f"{path} is no .pt file", wanted="an ultralytics checkpoint, such as best.pt")
+    module = _network_of(_unpickle(path, trust=trust), path)
+    return module, _describe(module, path)
+
+
+def _unpickle(path: Path, *, trust: bool) -> Any:
+    try:
+        contents, _ = torch_safe_load(str(path), safe_only=not trust)
+    except _UNREADABLE as error:
+        if isinstance(error.__cause__, pickle.UnpicklingError) and "zip" not in str(error.__cause__) and _is_zip(path):
+            raise CheckpointError(
+                f"{path} holds objects other than tensors and the known torch and ultralytics classes: "
+                f"{str(error.__cause__).splitlines()[0]}",
+                wanted="a checkpoint that ultralytics wrote",
+                do="pass --trust only if you know who made the file: opening it can run any code",
+            ) from error
+        raise CheckpointError(
+            f"{path} cannot be opened: it is truncated, damaged or no checkpoint",
+            wanted="a .pt file that ultralytics wrote",
+            do="copy or train it again",
+        ) from error
+    return contents
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PK\x03\x04"
+
+
+def _network_of(contents: Any, path: Path) -> nn.Module:
+    module = (contents.get("ema") or contents.get("model")) if isinstance(contents, Mapping) else None
+    if not isinstance(module, nn.Module) or not isinstance(getattr(module, "yaml", None), dict):
+        raise CheckpointError(f"{path} holds no YOLO network", wanted="a checkpoint that ultralytics wrote")
+    module = getattr(module, "student_model", module)  # a distilled network keeps its student
+    module = module.float().eval()
+    module.task = getattr(module, "task", None) or guess_model_task(module)
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+    return module
+
+
+def _describe(module: nn.Module, path: Path) -> Checkpoint:
+    return Checkpoint(
+        path=str(path),
+        sha256=sha256_file(path),
+        task=str(module.task),
+        classes=class_names(module),
+        stride=int(max(module.stride)),
+        parameters=count_parameters(module),
+        size_bytes=path.stat().st_size,
+        pruned=is_pruned(module),
+    )
+
+
+def class_names(module: nn.Module) -> tuple[str, ...]:
+    """Return a network's class names in label order."""
+    names = module.names
+    return tuple(str(names[i]) for i in sorted(names)) if isinstance(names, dict) else tuple(names)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return how many scalars training changes."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def is_pruned(module: nn.Module) -> bool:
+    """Return whether slimdeploy removed channels from this network."""
+    backbone = module.yaml.get("backbone") or [[None, None, None]]
+    return bool(backbone[0][2] == PRUNED_MARK)
+
+
+def mark_pruned(module: nn.Module) -> None:
+    """Make stock training refuse this network instead of silently regrowing it."""
+    if not is_pruned(module):
+        module.yaml = copy.deepcopy(module.yaml)
+        module.yaml["backbone"][0] = [-1, 1, PRUNED_MARK, []]
+
+
+def save(module: nn.Module, path: Path, *, origin: Mapping[str, Any]) -> None:
+    """Write an ordinary ultralytics checkpoint.
+
+    Weights are written as float16, ultralytics' own choice, where that loses nothing, and as float32 otherwise.
+
+    Args:
+        module: the network; it is not changed.
+        path: the .pt file to write.
+        origin: what to remember of its making; plain JSON values.
+    """
+    snapshot = copy.deepcopy(module).eval()
+    snapshot.criterion = None
+    if _fits_float16(snapshot):
+        snapshot.half()
+    for parameter in snapshot.parameters():
+        parameter.requires_grad_(False)
+    contents = {
+        "epoch": -1,
+        "best_fitness": None,
+        "model": snapshot,
+        "ema": None,
+        "updates": None,
+        "optimizer": None,
+        "train_args": dict(_train_args(module)),
+        "date": datetime.now(timezone.utc).isoformat(),
+        "version": ultralytics.__version__,
+        "license": "AGPL-3.0 (https://ultralytics.com/license)",
+        "docs": "https://docs.ultralytics.com",
+        "slimdeploy": dict(origin),
+    }
+    torch.save(contents, path)
+
+
+def _fits_float16(module: nn.Module) -> bool:
+    floats = (t for t in module.state_dict().values() if t.is_floating_point())
+    return all(torch.equal(t.half().float(), t) for t in floats)
+
+
+def _train_args(module: nn.Module) -> Mapping[str, Any]:
+    args = getattr(module, "args", {})
+    values = args if isinstance(args, Mapping) else vars(args)
+    known = ("imgsz", "task", "single_cls", "overlap_mask", "mask_ratio")
+    return {k: values[k] for k in known if k in values} | {"task": module.task, "mode": "train"}
