@@ -94,9 +94,7 @@ class SparsifyConfig(TrainConfig):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         _check(self.sr >= 0, f"a penalty strength sr of {self.sr}", "0 or more")
-        _check(
-            self.penalty in ("proximal", "subgradient"), f"a penalty {self.penalty!r}", "proximal or subgradient"
-        )
+        _check(self.penalty in ("proximal", "subgradient"), f"a penalty {self.penalty!r}", "proximal or subgradient")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from slimdeploy.configs import SparsifyConfig, build
 NAME = "sparsify"
 
 
-def command(  # noqa: PLR0913 - one parameter a flag
+def command(
     weights: Annotated[Path, typer.Argument(help="The dense checkpoint, a YOLOv8 .pt.")],
     data: DataOption,
     out: OutOption,

@@ -41,7 +41,9 @@ def sparsify(weights: Path, data: Path, config: SparsifyConfig, out: Path, *, tr
     module, known = checkpoint.load(weights, trust=trust)
     dataset = read_dataset(data)
     dataset.require_classes(known.classes)
-    with stage_run("sparsify", config=config, inputs={"weights": file_input(weights), "data": dataset.as_input()}, out=out) as run:
+    with stage_run(
+        "sparsify", config=config, inputs={"weights": file_input(weights), "data": dataset.as_input()}, out=out
+    ) as run:
         run.results["scales_before"] = penalty.scale_shares(module)
         run.results["scale_edges"] = list(penalty.HISTOGRAM_EDGES)
         trained = trainers.train(

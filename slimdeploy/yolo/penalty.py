@@ -56,7 +56,7 @@ class Proximal:
 
 def make_penalty(form: str, sr: float) -> Penalty:
     """Return the penalty of a SparsifyConfig."""
-    return {"proximal": Proximal, "subgradient": Subgradient}[form](sr)
+    return Proximal(sr) if form == "proximal" else Subgradient(sr)
 
 
 def scales(module: nn.Module) -> list[nn.Parameter]:

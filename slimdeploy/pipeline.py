@@ -1,0 +1,240 @@
+"""Run a recipe stage by stage, going on where an earlier run stopped and redoing what a changed setting touches."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slimdeploy.configs import ExportConfig
+from slimdeploy.errors import OutputExists, UsageError
+from slimdeploy.lineage import RUN_FILE, Input, config_dict, file_input, read_json, read_run, write_json
+from slimdeploy.recipes import Recipe
+from slimdeploy.records import Report
+from slimdeploy.targets import load_target
+
+log = logging.getLogger("slimdeploy.run")
+MARKER = "recipe.json"  # tells a recipe's folder from any other
+PREVIOUS = "previous"  # outcomes of earlier settings; one comes back when its settings do
+REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One stage with everything that its outcome depends on.
+
+    Attributes:
+        folder: where it goes below the recipe's folder, such as `export/dense`.
+        stage: the stage's name in run.json.
+        config: the stage's config.
+        inputs: what it reads, by its role.
+        make: makes the folder that it is given.
+    """
+
+    folder: str
+    stage: str
+    config: Any
+    inputs: Mapping[str, Input]
+    make: Callable[[Path], object]
+
+
+def run_recipe(recipe: Recipe, out: Path, *, trust: bool = False) -> Report:
+    """Run every stage that is not whole already and write the report.
+
+    Args:
+        recipe: what to do.
+        out: the recipe's folder: new, empty, or of an earlier run.
+        trust: open checkpoints even if they hold unknown objects.
+
+    Returns:
+        The report; its forms lie in `out/report`.
+
+    Raises:
+        OutputExists: `out` holds something else.
+        SlimdeployError: whatever stopped a stage; earlier stages stay whole.
+    """
+    _open_folder(recipe, out)
+    way = _Way(recipe, out, trust=trust)
+    models = way.checkpoints()
+    exports = way.exports(models)
+    way.bench(exports)
+    return _write_report(recipe, out)
+
+
+def _open_folder(recipe: Recipe, out: Path) -> None:
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).exists())):
+        raise OutputExists(f"{out} exists and is no recipe's folder", do="name another with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / MARKER, {"schema": 1, **config_dict(recipe)})
+
+
+def _write_report(recipe: Recipe, out: Path) -> Report:
+    from slimdeploy.report.build import report_from
+    from slimdeploy.report.write import write_report
+
+    report = dataclasses.replace(report_from([out]), title=recipe.title)
+    folder = out / REPORT
+    folder.mkdir(exist_ok=True)
+    write_report(report, folder)
+    return report
+
+
+class _Way:
+    """The stages of one recipe in their order."""
+
+    def __init__(self, recipe: Recipe, out: Path, *, trust: bool) -> None:
+        from slimdeploy.data.dataset import read_dataset
+
+        self.recipe, self.out, self.trust = recipe, out, trust
+        self.target = load_target(recipe.target)
+        self.data = read_dataset(recipe.data).as_input()
+
+    def checkpoints(self) -> dict[str, Path]:
+        """Make the dense, sparse, pruned and tuned checkpoints; return them by name, in order."""
+        models = {"dense": self._train() if self.recipe.train else self._given()}
+        if self.recipe.sparsify:
+            models["sparse"] = self._sparsify(models["dense"])
+        models["pruned"] = self._prune(list(models.values())[-1])
+        if self.recipe.finetune:
+            models["tuned"] = self._finetune(models["pruned"], models["dense"])
+        return models
+
+    def _given(self) -> Path:
+        if self.recipe.weights is None or not self.recipe.weights.is_file():
+            raise UsageError(f"no checkpoint at {self.recipe.weights}", wanted="the recipe's weights")
+        return self.recipe.weights
+
+    def _train(self) -> Path:
+        from slimdeploy.stages.train import OUTPUT, train
+
+        config = self.recipe.train
+        assert config is not None
+        inputs = {"data": self.data}
+        step = Step(
+            folder="train", stage="train", config=config, inputs=inputs,
+            make=lambda out: train(self.recipe.data, config, out),
+        )  # fmt: skip
+        return self._ensure(step) / OUTPUT
+
+    def _sparsify(self, dense: Path) -> Path:
+        from slimdeploy.stages.sparsify import OUTPUT, sparsify
+
+        config = self.recipe.sparsify
+        assert config is not None
+        inputs = {"weights": file_input(dense), "data": self.data}
+        step = Step(
+            folder="sparsify", stage="sparsify", config=config, inputs=inputs,
+            make=lambda out: sparsify(dense, self.recipe.data, config, out, trust=self.trust),
+        )  # fmt: skip
+        return self._ensure(step) / OUTPUT
+
+    def _prune(self, weights: Path) -> Path:
+        from slimdeploy.stages.prune import OUTPUT, prune
+
+        alignment = max([self.recipe.prune.alignment, *self.target.alignment.values()])
+        config = dataclasses.replace(self.recipe.prune, alignment=alignment)
+        step = Step(
+            folder="prune", stage="prune", config=config, inputs={"weights": file_input(weights)},
+            make=lambda out: prune(weights, config, out, trust=self.trust),
+        )  # fmt: skip
+        return self._ensure(step) / OUTPUT
+
+    def _finetune(self, pruned: Path, dense: Path) -> Path:
+        from slimdeploy.stages.finetune import OUTPUT, finetune
+
+        config = self.recipe.finetune
+        assert config is not None
+        teacher = dense if self.recipe.distil else None
+        inputs = {"weights": file_input(pruned), "data": self.data}
+        if teacher:
+            inputs["teacher"] = file_input(teacher)
+        step = Step(
+            folder="finetune", stage="finetune", config=config, inputs=inputs,
+            make=lambda out: finetune(pruned, self.recipe.data, config, out, teacher=teacher, trust=self.trust),
+        )  # fmt: skip
+        return self._ensure(step) / OUTPUT
+
+    def exports(self, models: Mapping[str, Path]) -> dict[str, Path]:
+        """Export each model at the first precision and the last model at every other; return bundles by name."""
+        first, *others = self.recipe.export
+        bundles = {name: self._export(name, weights, first) for name, weights in models.items()}
+        name, weights = list(models.items())[-1]
+        for config in others:
+            label = f"{name}-{config.precision}"
+            bundles[label] = self._export(label, weights, config)
+        return bundles
+
+    def _export(self, label: str, weights: Path, config: ExportConfig) -> Path:
+        from slimdeploy.stages.export import export
+
+        inputs = {"weights": file_input(weights), "data": self.data}
+        step = Step(
+            folder=f"export/{label}", stage="export", config=config, inputs=inputs,
+            make=lambda out: export(
+                weights, self.target, config, out, data=self.recipe.data, trust=self.trust
+            ),
+        )  # fmt: skip
+        return self._ensure(step)
+
+    def bench(self, bundles: Mapping[str, Path]) -> Path:
+        """Time and score every export."""
+        from slimdeploy.stages.bench import bench, bench_inputs
+
+        models = [(label, _model_of(folder)) for label, folder in bundles.items()]
+        config = self.recipe.bench
+        step = Step(
+            folder="bench", stage="bench", config=config, inputs=bench_inputs(models, self.data),
+            make=lambda out: bench(
+                models, config, out, data=self.recipe.data, val=self.recipe.val, title=self.recipe.title
+            ),
+        )  # fmt: skip
+        return self._ensure(step)
+
+    def _ensure(self, step: Step) -> Path:
+        """Return the step's folder, made now unless it is whole already."""
+        folder = self.out / step.folder
+        if _is_whole(folder, step):
+            log.info("%s: whole already", step.folder)
+            return folder
+        if folder.exists():
+            _set_aside(folder, self.out / PREVIOUS / step.folder)
+        earlier = _find(self.out / PREVIOUS / step.folder, step)
+        if earlier is not None:
+            log.info("%s: taken back from an earlier run with these settings", step.folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            earlier.rename(folder)
+            return folder
+        log.info("%s: at work", step.folder)
+        step.make(folder)
+        return folder
+
+
+def _is_whole(folder: Path, step: Step) -> bool:
+    if not (folder / RUN_FILE).exists():
+        return False
+    record = read_run(folder)
+    read = {role: one.get("sha256") for role, one in record.get("inputs", {}).items()}
+    same_inputs = all(read.get(role) == one.sha256 for role, one in step.inputs.items())
+    return bool(record["stage"] == step.stage and record["config"] == config_dict(step.config) and same_inputs)
+
+
+def _set_aside(folder: Path, place: Path) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    key = read_run(folder)["fingerprint"][:12] if (folder / RUN_FILE).exists() else "damaged"
+    if (place / key).exists():
+        shutil.rmtree(place / key)
+    folder.rename(place / key)
+
+
+def _find(place: Path, step: Step) -> Path | None:
+    candidates = sorted(place.iterdir()) if place.is_dir() else []
+    return next((folder for folder in candidates if _is_whole(folder, step)), None)
+
+
+def _model_of(bundle: Path) -> Path:
+    manifest = read_json(bundle / "manifest.json", what="bundle manifest")
+    return bundle / str(manifest["model"]["file"])

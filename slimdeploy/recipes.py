@@ -1,0 +1,167 @@
+"""Recipes: one TOML that says what the whole way from weights to report is made with."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slimdeploy.configs import (
+    BenchConfig,
+    Config,
+    DenseConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PruneConfig,
+    SparsifyConfig,
+    ValConfig,
+    build,
+)
+from slimdeploy.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SECTIONS: Mapping[str, type[Any]] = {
+    "train": DenseConfig,
+    "sparsify": SparsifyConfig,
+    "prune": PruneConfig,
+    "finetune": FinetuneConfig,
+    "export": ExportConfig,
+    "bench": BenchConfig,
+    "val": ValConfig,
+}
+SHARED = ("imgsz", "device", "seed")  # top-level keys that every section with such a setting inherits
+STRINGS = ("title", "data", "weights", "target")
+EXTRA_KEYS: Mapping[str, tuple[str, ...]] = {"finetune": ("distil",), "export": ("precisions",)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What `slimdeploy run` does; sections that are not there leave their stage out.
+
+    Attributes:
+        title: heading of the report.
+        data: the data set's YAML.
+        weights: the dense checkpoint; None where the section `train` makes it.
+        target: name of a target.
+        train, sparsify, prune, finetune: a config for each stage, or None to leave it out.
+        distil: whether fine-tuning learns from the dense network.
+        export: one config for each precision, the first of which every model is compared at.
+        bench: how latency is measured.
+        val: how accuracy is measured.
+    """
+
+    title: str
+    data: Path
+    weights: Path | None
+    target: str
+    train: DenseConfig | None
+    sparsify: SparsifyConfig | None
+    prune: PruneConfig
+    finetune: FinetuneConfig | None
+    distil: bool
+    export: tuple[ExportConfig, ...]
+    bench: BenchConfig
+    val: ValConfig
+
+
+def read_recipe(path: Path, *, data: Path | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: the TOML. Paths in it are relative to it; `${NAME}` is taken from the environment.
+        data: a data set's YAML that stands in for the recipe's own.
+
+    Raises:
+        UsageError: the file is missing or damaged, or a key or value is wrong.
+    """
+    raw = _read_toml(path)
+    try:
+        return _recipe(raw, path, data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.wrong}", wanted=error.wanted, do=error.do) from error
+
+
+def section(path: Path | None, name: str) -> dict[str, Any]:
+    """Return the settings that a recipe gives to one verb, for `--config`; {} without a recipe."""
+    if path is None:
+        return {}
+    raw = _read_toml(path)
+    return {k: v for k, v in _layered(raw, name).items() if k not in EXTRA_KEYS.get(name, ())}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"no recipe at {path}", wanted="a TOML file; examples/ has some") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no TOML: {error}") from error
+    known = {*STRINGS, *SHARED, *SECTIONS}
+    if unknown := sorted(set(raw) - known):
+        raise UsageError(f"{path} has the unknown key {unknown[0]!r}", wanted=f"one of {', '.join(sorted(known))}")
+    for name in SECTIONS:
+        if not isinstance(raw.get(name, {}), dict):
+            raise UsageError(f"{path}: {name} is no section", wanted=f"[{name}] and settings below it")
+    return raw
+
+
+def _recipe(raw: Mapping[str, Any], path: Path, data: Path | None) -> Recipe:
+    named = data or _path(raw, "data", path)
+    weights = _path(raw, "weights", path)
+    if named is None:
+        raise UsageError("no data set", wanted='data = "data.yaml"', do="add it, or pass --data")
+    if (weights is None) == ("train" not in raw):
+        raise UsageError("no single start", wanted="either weights, or a section [train] that makes them")
+    return Recipe(
+        title=str(raw.get("title", path.stem)),
+        data=named,
+        weights=weights,
+        target=str(raw.get("target", "cpu")),
+        train=_config(DenseConfig, raw, "train") if "train" in raw else None,
+        sparsify=_config(SparsifyConfig, raw, "sparsify") if "sparsify" in raw else None,
+        prune=_config(PruneConfig, raw, "prune"),
+        finetune=_config(FinetuneConfig, raw, "finetune") if "finetune" in raw else None,
+        distil=bool(raw.get("finetune", {}).get("distil", False)),
+        export=_export_configs(raw),
+        bench=_config(BenchConfig, raw, "bench"),
+        val=_config(ValConfig, raw, "val"),
+    )
+
+
+def _path(raw: Mapping[str, Any], key: str, recipe: Path) -> Path | None:
+    if key not in raw:
+        return None
+    text = os.path.expandvars(str(raw[key]))
+    if "${" in text:
+        name = text.split("${", 1)[1].split("}", 1)[0]
+        raise UsageError(f"{key} needs the environment variable {name}", do=f"set {name}, or pass --{key}")
+    return recipe.parent / text
+
+
+def _layered(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+    fields = {f.name for f in dataclasses.fields(SECTIONS[name])}
+    shared = {key: raw[key] for key in SHARED if key in raw and key in fields}
+    if name == "export" and "imgsz" in shared:
+        shared["imgsz"] = (shared["imgsz"], shared["imgsz"])
+    return {**shared, **raw.get(name, {})}
+
+
+def _config(kind: type[Config], raw: Mapping[str, Any], name: str) -> Config:
+    settings = {k: v for k, v in _layered(raw, name).items() if k not in EXTRA_KEYS.get(name, ())}
+    return build(kind, settings)
+
+
+def _export_configs(raw: Mapping[str, Any]) -> tuple[ExportConfig, ...]:
+    first = _config(ExportConfig, raw, "export")
+    precisions = raw.get("export", {}).get("precisions", [first.precision])
+    if not isinstance(precisions, list) or not precisions:
+        raise UsageError("export.precisions is no list", wanted='such as ["fp32", "fp16"]')
+    return tuple(dataclasses.replace(first, precision=str(p)) for p in precisions)
