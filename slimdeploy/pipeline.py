@@ -118,7 +118,7 @@ class _Way:
             folder="train", stage="train", config=config, inputs=inputs,
             make=lambda out: train(self.recipe.data, config, out),
         )  # fmt: skip
-        return self._ensure(step) / OUTPUT
+        return ensure(step, self.out) / OUTPUT
 
     def _sparsify(self, dense: Path) -> Path:
         from slimdeploy.stages.sparsify import OUTPUT, sparsify
@@ -130,7 +130,7 @@ class _Way:
             folder="sparsify", stage="sparsify", config=config, inputs=inputs,
             make=lambda out: sparsify(dense, self.recipe.data, config, out, trust=self.trust),
         )  # fmt: skip
-        return self._ensure(step) / OUTPUT
+        return ensure(step, self.out) / OUTPUT
 
     def _prune(self, weights: Path) -> Path:
         from slimdeploy.stages.prune import OUTPUT, prune
@@ -141,7 +141,7 @@ class _Way:
             folder="prune", stage="prune", config=config, inputs={"weights": file_input(weights)},
             make=lambda out: prune(weights, config, out, trust=self.trust),
         )  # fmt: skip
-        return self._ensure(step) / OUTPUT
+        return ensure(step, self.out) / OUTPUT
 
     def _finetune(self, pruned: Path, dense: Path) -> Path:
         from slimdeploy.stages.finetune import OUTPUT, finetune
@@ -156,7 +156,7 @@ class _Way:
             folder="finetune", stage="finetune", config=config, inputs=inputs,
             make=lambda out: finetune(pruned, self.recipe.data, config, out, teacher=teacher, trust=self.trust),
         )  # fmt: skip
-        return self._ensure(step) / OUTPUT
+        return ensure(step, self.out) / OUTPUT
 
     def exports(self, models: Mapping[str, Path]) -> dict[str, Path]:
         """Export each model at the first precision and the last model at every other; return bundles by name."""
@@ -178,7 +178,7 @@ class _Way:
                 weights, self.target, config, out, data=self.recipe.data, trust=self.trust
             ),
         )  # fmt: skip
-        return self._ensure(step)
+        return ensure(step, self.out)
 
     def bench(self, bundles: Mapping[str, Path]) -> Path:
         """Time and score every export."""
@@ -192,25 +192,29 @@ class _Way:
                 models, config, out, data=self.recipe.data, val=self.recipe.val, title=self.recipe.title
             ),
         )  # fmt: skip
-        return self._ensure(step)
+        return ensure(step, self.out)
 
-    def _ensure(self, step: Step) -> Path:
-        """Return the step's folder, made now unless it is whole already."""
-        folder = self.out / step.folder
-        if _is_whole(folder, step):
-            log.info("%s: whole already", step.folder)
-            return folder
-        if folder.exists():
-            _set_aside(folder, self.out / PREVIOUS / step.folder)
-        earlier = _find(self.out / PREVIOUS / step.folder, step)
-        if earlier is not None:
-            log.info("%s: taken back from an earlier run with these settings", step.folder)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            earlier.rename(folder)
-            return folder
-        log.info("%s: at work", step.folder)
-        step.make(folder)
+
+def ensure(step: Step, root: Path) -> Path:
+    """Return the step's folder below `root`, made now unless it is whole already.
+
+    An outcome of other settings is set aside, and taken back when its settings come back.
+    """
+    folder = root / step.folder
+    if _is_whole(folder, step):
+        log.info("%s: whole already", step.folder)
         return folder
+    if folder.exists():
+        _set_aside(folder, root / PREVIOUS / step.folder)
+    earlier = _find(root / PREVIOUS / step.folder, step)
+    if earlier is not None:
+        log.info("%s: taken back from an earlier run with these settings", step.folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        earlier.rename(folder)
+        return folder
+    log.info("%s: at work", step.folder)
+    step.make(folder)
+    return folder
 
 
 def _is_whole(folder: Path, step: Step) -> bool:

@@ -1,0 +1,110 @@
+"""Recipes are read strictly: every key is known, every value in range, and shared keys reach their sections."""
+
+from __future__ import annotations
+
+import pytest
+
+from slimdeploy.errors import UsageError
+from slimdeploy.recipes import read_recipe, section
+
+WHOLE = """
+title = "cars"
+data = "data.yaml"
+weights = "dense.pt"
+target = "jetson"
+imgsz = 320
+seed = 7
+
+[sparsify]
+epochs = 3
+imgsz = 256
+
+[prune]
+channels = 0.5
+
+[finetune]
+epochs = 4
+distil = true
+
+[export]
+precisions = ["fp32", "fp16"]
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_recipe(text: str):
+        path = tmp_path / "recipe.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_recipe
+
+
+def test_paths_are_relative_to_the_recipe(write, tmp_path):
+    recipe = read_recipe(write(WHOLE))
+    assert (recipe.data, recipe.weights) == (tmp_path / "data.yaml", tmp_path / "dense.pt")
+
+
+def test_shared_keys_reach_every_section_that_knows_them(write):
+    recipe = read_recipe(write(WHOLE))
+    assert (recipe.prune.imgsz, recipe.val.imgsz, recipe.export[0].imgsz) == (320, 320, (320, 320))
+    assert (recipe.sparsify.seed, recipe.bench.seed) == (7, 7)
+
+
+def test_a_section_beats_a_shared_key(write):
+    assert read_recipe(write(WHOLE)).sparsify.imgsz == 256
+
+
+def test_each_precision_becomes_an_export(write):
+    assert [config.precision for config in read_recipe(write(WHOLE)).export] == ["fp32", "fp16"]
+
+
+def test_distillation_is_asked_for_in_the_finetune_section(write):
+    assert read_recipe(write(WHOLE)).distil is True
+
+
+def test_a_section_left_out_leaves_its_stage_out(write):
+    recipe = read_recipe(write('data = "d.yaml"\nweights = "w.pt"\n[prune]\nchannels = 0.5\n'))
+    assert (recipe.train, recipe.sparsify, recipe.finetune) == (None, None, None)
+
+
+def test_a_data_set_from_the_command_line_stands_in(write, tmp_path):
+    assert read_recipe(write(WHOLE), data=tmp_path / "other.yaml").data == tmp_path / "other.yaml"
+
+
+def test_a_path_takes_variables_from_the_environment(write, monkeypatch, tmp_path):
+    monkeypatch.setenv("SLIMDEPLOY_TEST_FOLDER", str(tmp_path / "sets"))
+    recipe = read_recipe(write(WHOLE.replace("data.yaml", "${SLIMDEPLOY_TEST_FOLDER}/cars.yaml")))
+    assert recipe.data == tmp_path / "sets" / "cars.yaml"
+
+
+def test_one_verb_takes_its_section_alone(write):
+    assert section(write(WHOLE), "finetune") == {"imgsz": 320, "seed": 7, "epochs": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        pytest.param(WHOLE.replace("title", "tittle"), "tittle", id="an unknown key"),
+        pytest.param(WHOLE.replace("channels", "chanels"), "chanels", id="an unknown setting"),
+        pytest.param(WHOLE.replace("0.5", "1.5"), "1.5", id="a share above 1"),
+        pytest.param(WHOLE.replace('data = "data.yaml"', ""), "no data set", id="no data set"),
+        pytest.param(WHOLE.replace("weights", "title2 = 1 #"), "title2", id="a stray key"),
+        pytest.param(WHOLE + "[train]\nepochs = 1\n", "start", id="weights and a section that makes them"),
+        pytest.param(WHOLE.replace('["fp32", "fp16"]', '["fp8"]'), "fp8", id="an unknown precision"),
+        pytest.param(
+            WHOLE.replace('"data.yaml"', '"${SLIMDEPLOY_UNSET}/d"'), "SLIMDEPLOY_UNSET", id="an unset variable"
+        ),
+        pytest.param("prune = 3\n", "prune", id="a section that is a number"),
+        pytest.param("[prune", "TOML", id="no TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_name(write, text, names):
+    with pytest.raises(UsageError, match=names):
+        read_recipe(write(text))
+
+
+def test_a_missing_recipe_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no recipe"):
+        read_recipe(tmp_path / "none.toml")
