@@ -36,12 +36,14 @@ class Target:
         alignment: channels in a group that the hardware computes together, by precision; widths are multiples.
         opset: highest ONNX opset that every listed TensorRT (or the runtime) accepts.
         sm: CUDA compute capability, such as "8.7".
+        parts: part numbers of the modules, such as "p3767-0003".
         memory_gb: memory, in GB, shared by CPU and GPU on a Jetson.
         bandwidth_gbs: memory bandwidth, in GB/s.
         gpu_max_mhz: highest GPU clock, in MHz.
         jetpack: JetPack versions that run on the board.
         tensorrt: TensorRT versions that those bring.
-        dla_cores: deep-learning accelerators; 0 where TensorRT cannot be relied on to use them.
+        dla_cores: deep-learning accelerators, or None where no source confirms their number; which TensorRT versions
+            use them stands in the notes.
         power_modes: names as nvpmodel knows them (its numbers differ between releases).
         notes: caveats, each a sentence.
     """
@@ -54,12 +56,13 @@ class Target:
     alignment: Mapping[str, int]
     opset: int
     sm: str | None = None
+    parts: tuple[str, ...] = ()
     memory_gb: float | None = None
     bandwidth_gbs: float | None = None
     gpu_max_mhz: float | None = None
     jetpack: tuple[str, ...] = ()
     tensorrt: tuple[str, ...] = ()
-    dla_cores: int = 0
+    dla_cores: int | None = None
     power_modes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
