@@ -15,6 +15,11 @@ EXTRAS = {
 }
 
 
+def pip_line(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f'pip install "slimdeploy[{extra}]"'
+
+
 @contextlib.contextmanager
 def needs(extra: str) -> Iterator[None]:
     """Turn a failed import into the pip line that mends it.
@@ -23,7 +28,7 @@ def needs(extra: str) -> Iterator[None]:
         extra: the extra of pyproject.toml that brings what is imported inside the block.
 
     Raises:
-        MissingDependency: a module of that extra is not installed.
+        MissingDependency: a module of that extra is not installed, or the system lacks a library that it loads.
     """
     try:
         yield
@@ -33,5 +38,12 @@ def needs(extra: str) -> Iterator[None]:
         raise MissingDependency(
             f"this needs the package {error.name.split('.')[0]!r}, which is not installed",
             wanted=f"the extra {extra!r}",
-            do=f'pip install "slimdeploy[{extra}]"',
+            do=pip_line(extra),
+        ) from error
+    except ImportError as error:
+        if "cannot open shared object file" not in str(error):
+            raise
+        raise MissingDependency(
+            f"a package of the extra {extra!r} lacks a library of the system: {error}",
+            do="apt install libgl1 libglib2.0-0, which is what opencv-python takes from Debian and Ubuntu",
         ) from error
