@@ -23,6 +23,6 @@ def command(
     Example: slimdeploy demo --out demo-run
     """
     from slimdeploy.cli.run import show_run
-    from slimdeploy.demo import run_demo
+    from slimdeploy.demo import RUN, run_demo
 
-    show_run(run_demo(out), out, json=json)
+    show_run(run_demo(out), out / RUN, json=json)
