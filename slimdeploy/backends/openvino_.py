@@ -1,0 +1,76 @@
+"""OpenVINO on the CPU: opens .onnx directly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from slimdeploy._cores import usable_cores
+from slimdeploy.backends.protocol import Tensors
+from slimdeploy.errors import ArtifactError
+from slimdeploy.records import Artifact
+
+_REFUSALS = (RuntimeError, ValueError, TypeError)  # OpenVINO's own errors are RuntimeErrors
+
+
+class OpenVinoSession:
+    """One compiled model and its single infer request."""
+
+    def __init__(self, compiled: Any, path: str) -> None:
+        self._request, self._path = compiled.create_infer_request(), path
+        self._outputs = {port: port.get_any_name() for port in compiled.outputs}
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Return the outputs by name; see `protocol.Session`."""
+        try:
+            results = self._request.infer(feeds)
+        except _REFUSALS as error:
+            raise ArtifactError(f"{self._path} does not run in OpenVINO: {_last_line(error)}") from error
+        return {name: results[port] for port, name in self._outputs.items()}
+
+    def close(self) -> None:
+        """Give back the model's memory and threads."""
+        self._request = None
+        self._outputs = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenVino:
+    """Opens .onnx files with OpenVINO's CPU plug-in."""
+
+    name: str = "openvino"
+    formats: frozenset[str] = frozenset({"onnx"})
+    version: str = openvino.__version__
+
+    def open(self, artifact: Artifact, *, threads: int = 0) -> OpenVinoSession:
+        """Load a model; see `protocol.Backend`."""
+        if not Path(artifact.path).is_file():
+            raise ArtifactError(f"no model at {artifact.path}", wanted="an .onnx file")
+        core = openvino.Core()
+        try:
+            compiled = core.compile_model(core.read_model(artifact.path), "CPU", _settings(threads or usable_cores()))
+        except _REFUSALS as error:
+            raise ArtifactError(
+                f"{artifact.path} cannot be opened by OpenVINO {openvino.__version__}: {_last_line(error)}",
+                wanted="a whole .onnx file",
+                do="export it again with slimdeploy export",
+            ) from error
+        return OpenVinoSession(compiled, artifact.path)
+
+
+def _settings(threads: int) -> dict[str, Any]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        # Left alone, OpenVINO computes an fp32 graph in bfloat16 where the CPU can. The precision is the graph's.
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

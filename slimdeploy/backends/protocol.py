@@ -1,0 +1,63 @@
+"""All that a runtime must know to join: the protocol that every backend follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from slimdeploy.records import Artifact
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Tensors = Mapping[str, "NDArray[Any]"]
+
+INPUT = "images"  # float32 (B, 3, H, W), RGB in 0..1
+OUTPUT = "output0"  # float32 (B, 4 + nc, anchors): cx, cy, w, h in input pixels, then scores after the sigmoid
+
+
+class Session(Protocol):
+    """A model that is loaded and ready."""
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Return the outputs by name; blocks until they are ready.
+
+        Args:
+            feeds: arrays by input name; a detector takes `INPUT` and gives `OUTPUT`.
+
+        Raises:
+            ArtifactError: the model does not take these arrays.
+        """
+
+    def close(self) -> None:
+        """Give back memory and threads; the session is not used afterwards."""
+
+
+class Backend(Protocol):
+    """A runtime that opens model files.
+
+    Attributes:
+        name: as given to `--backend`.
+        formats: `Artifact.format` values that it opens.
+        version: of the runtime.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formats(self) -> frozenset[str]: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def open(self, artifact: Artifact, *, threads: int = 0) -> Session:
+        """Load a model.
+
+        Args:
+            artifact: the file and how to feed it.
+            threads: intra-op threads; 0 takes every core this process may use.
+
+        Raises:
+            ArtifactError: the runtime cannot open the file.
+        """
