@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 import pickle
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import torch
 import ultralytics
 from torch import nn
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load
+from ultralytics.utils import LOGGER
 
 from slimdeploy.errors import CheckpointError
 from slimdeploy.lineage import sha256_file
@@ -22,7 +27,9 @@ from slimdeploy.records import Checkpoint
 # rebuilds a dense network from the architecture, stops with this sentence in a KeyError.
 PRUNED_MARK = "this network is pruned and stock training would regrow it: train it with 'slimdeploy finetune'"
 
-_UNREADABLE = (RuntimeError, EOFError, TypeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError, ImportError)
+_UNREADABLE = (
+    RuntimeError, EOFError, TypeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError, ImportError,
+)  # fmt: skip
 
 
 def load(path: Path, *, trust: bool = False) -> tuple[nn.Module, Checkpoint]:
@@ -49,12 +56,19 @@ def load(path: Path, *, trust: bool = False) -> tuple[nn.Module, Checkpoint]:
 
 def _unpickle(path: Path, *, trust: bool) -> Any:
     try:
-        contents, _ = torch_safe_load(str(path), safe_only=not trust)
+        with _quiet():
+            contents, _ = torch_safe_load(str(path), safe_only=not trust)
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"{path} needs the module {error.name or str(error).splitlines()[0]}, which is not installed",
+            wanted="a .pt file that ultralytics wrote",
+            do="install it, or train the network again with the installed ultralytics",
+        ) from error
     except _UNREADABLE as error:
-        if isinstance(error.__cause__, pickle.UnpicklingError) and "zip" not in str(error.__cause__) and _is_zip(path):
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error.__cause__))  # torch's word for a class or function
+        if refused and not trust:
             raise CheckpointError(
-                f"{path} holds objects other than tensors and the known torch and ultralytics classes: "
-                f"{str(error.__cause__).splitlines()[0]}",
+                f"{path} names {refused[1]}, which is no tensor and no known torch or ultralytics class",
                 wanted="a checkpoint that ultralytics wrote",
                 do="pass --trust only if you know who made the file: opening it can run any code",
             ) from error
@@ -66,16 +80,25 @@ def _unpickle(path: Path, *, trust: bool) -> Any:
     return contents
 
 
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) == b"PK\x03\x04"
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what ultralytics and torch say about a file off stdout and out of the way: errors here say it once."""
+    level = LOGGER.level
+    LOGGER.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 def _network_of(contents: Any, path: Path) -> nn.Module:
-    module = (contents.get("ema") or contents.get("model")) if isinstance(contents, Mapping) else None
-    if not isinstance(module, nn.Module) or not isinstance(getattr(module, "yaml", None), dict):
-        raise CheckpointError(f"{path} holds no YOLO network", wanted="a checkpoint that ultralytics wrote")
+    held = (contents.get("ema"), contents.get("model")) if isinstance(contents, Mapping) else ()
+    module: Any = next((one for one in held if isinstance(one, nn.Module)), None)
     module = getattr(module, "student_model", module)  # a distilled network keeps its student
+    if not isinstance(getattr(module, "yaml", None), dict) or not hasattr(module, "names"):
+        raise CheckpointError(f"{path} holds no YOLO network", wanted="a checkpoint that ultralytics wrote")
     module = module.float().eval()
     module.task = getattr(module, "task", None) or guess_model_task(module)
     for parameter in module.parameters():

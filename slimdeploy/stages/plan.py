@@ -1,0 +1,244 @@
+"""Decide how wide every group of channels stays and which channels those are; no weight is touched.
+
+Every group loses about the same share. That is deliberate: ranking the scales of all layers together takes most of
+the last hidden convolutions of the class branch, after which no anchor scores any more and fine-tuning starts from
+worse than new weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slimdeploy.channels import CoupledGroup, Coupling
+from slimdeploy.configs import PruneConfig
+from slimdeploy.errors import GateError, UsageError
+from slimdeploy.lineage import SCHEMA, read_json, write_json
+from slimdeploy.records import KeptWhole, PlannedGroup, PrunePlan, as_json
+
+CRITERION = "bn_gamma"
+_CLOSE = 0.25  # of the tolerance: nearer than this is not worth leaving equal shares for
+_HALVINGS = 30
+
+Widths = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unit:
+    """Groups that keep equally many channels, and the widths they may have, the narrowest first."""
+
+    names: tuple[str, ...]
+    width: int
+    choices: tuple[int, ...]
+
+
+def make_plan(
+    coupling: Coupling, importance: Mapping[str, Sequence[float]], config: PruneConfig, *, weights_sha256: str
+) -> PrunePlan:
+    """Return which channels stay.
+
+    Args:
+        coupling: the network's groups.
+        importance: one value a channel, for every group by its name; the lowest go first, and of equal ones the
+            last.
+        config: the budget and the alignment. A share of 0 leaves every width as it is.
+        weights_sha256: the checkpoint that the plan is for.
+
+    Raises:
+        GateError: no widths in multiples of the alignment remove the share asked for, within the tolerance.
+    """
+    budget, asked = _budget(config)
+    units = _units(coupling.groups, config.alignment)
+    share_of = _share_of(coupling, budget)
+    whole = coupling.whole()
+    widths = whole if asked == 0 else _choose(units, share_of, asked, config.tolerance)
+    if abs(share_of(widths) - asked) > config.tolerance:
+        raise _unreachable(units, share_of, widths, config)
+    return PrunePlan(
+        weights_sha256=weights_sha256,
+        imgsz=coupling.imgsz,
+        criterion=CRITERION,
+        budget=budget,
+        asked=asked,
+        reached=share_of(widths),
+        alignment=config.alignment,
+        groups=tuple(_planned(group, importance[group.name], widths[group.name]) for group in coupling.groups),
+        kept_whole=(*coupling.kept_whole, *_too_narrow(units, config.alignment)),
+        parameters=(coupling.parameters(whole), coupling.parameters(widths)),
+        macs=(coupling.macs(whole), coupling.macs(widths)),
+    )
+
+
+def _budget(config: PruneConfig) -> tuple[str, float]:
+    if config.channels is not None:
+        return "channels", config.channels
+    assert config.macs is not None  # PruneConfig holds exactly one
+    return "macs", config.macs
+
+
+def _share_of(coupling: Coupling, budget: str) -> Callable[[Widths], float]:
+    """Return what tells the share of the budget that given widths remove."""
+    whole = coupling.whole()
+    if budget == "channels":
+        channels = sum(whole.values())
+        return lambda widths: 1 - sum(widths.values()) / channels
+    macs = coupling.macs(whole)
+    return lambda widths: 1 - coupling.macs(widths) / macs
+
+
+def _units(groups: Sequence[CoupledGroup], alignment: int) -> tuple[_Unit, ...]:
+    units: list[_Unit] = []
+    seen: set[str] = set()
+    for group in groups:
+        if group.name not in seen:
+            names = (group.name, group.tied_to) if group.tied_to else (group.name,)
+            choices = tuple(range(alignment, group.width + 1, alignment)) or (group.width,)
+            units.append(_Unit(names=names, width=group.width, choices=choices))
+            seen.update(names)
+    return tuple(units)
+
+
+def _choose(units: Sequence[_Unit], share_of: Callable[[Widths], float], asked: float, tolerance: float) -> Widths:
+    """Find the equal share whose rounded widths come nearest, then mend what rounding left over."""
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if share_of(_equal_shares(units, middle)) < asked else (low, middle)
+    ratio = min((low, high), key=lambda one: abs(share_of(_equal_shares(units, one)) - asked))
+    widths = _equal_shares(units, ratio)
+    while abs(share_of(widths) - asked) > _CLOSE * tolerance:
+        better = _one_step(units, widths, ratio, share_of, asked)
+        if better is None:
+            break
+        widths = better
+    return widths
+
+
+def _equal_shares(units: Sequence[_Unit], ratio: float) -> Widths:
+    """Return every width less the share `ratio`, rounded to the nearest choice, up when between two."""
+    widths: Widths = {}
+    for unit in units:
+        wish = unit.width * (1 - ratio)
+        nearest = min(unit.choices, key=lambda choice: (abs(choice - wish), -choice))
+        widths |= dict.fromkeys(unit.names, nearest)
+    return widths
+
+
+def _one_step(
+    units: Sequence[_Unit], widths: Widths, ratio: float, share_of: Callable[[Widths], float], asked: float
+) -> Widths | None:
+    """Return the widths after the one step towards the share asked for that leaves equal shares least."""
+    missing = asked - share_of(widths)
+    steps = sorted(_steps(units, widths, ratio, narrower=missing > 0), key=lambda step: step[0])
+    for _, unit, width in steps:
+        changed = widths | dict.fromkeys(unit.names, width)
+        if abs(share_of(changed) - asked) < abs(missing):
+            return changed
+    return None
+
+
+def _steps(
+    units: Sequence[_Unit], widths: Widths, ratio: float, *, narrower: bool
+) -> Iterator[tuple[float, _Unit, int]]:
+    for unit in units:
+        at = unit.choices.index(widths[unit.names[0]]) + (-1 if narrower else 1)
+        if 0 <= at < len(unit.choices):
+            yield abs(unit.choices[at] / unit.width - (1 - ratio)), unit, unit.choices[at]
+
+
+def _planned(group: CoupledGroup, importance: Sequence[float], width: int) -> PlannedGroup:
+    strongest = sorted(range(group.width), key=lambda channel: (-importance[channel], channel))[:width]
+    return PlannedGroup(
+        name=group.name, width=group.width, kept=tuple(sorted(strongest)), layers=group.layers, tied_to=group.tied_to
+    )
+
+
+def _too_narrow(units: Sequence[_Unit], alignment: int) -> Iterator[KeptWhole]:
+    for unit in units:
+        if unit.choices == (unit.width,):
+            why = f"no narrower width is a multiple of {alignment}"
+            yield from (KeptWhole(layer=name, width=unit.width, why=why) for name in unit.names)
+
+
+def _unreachable(
+    units: Sequence[_Unit], share_of: Callable[[Widths], float], nearest: Widths, config: PruneConfig
+) -> GateError:
+    budget, asked = _budget(config)
+    least, most = share_of(_equal_shares(units, 0.0)), share_of(_equal_shares(units, 1.0))
+    return GateError(
+        f"{asked:.1%} of the {budget} cannot be removed in multiples of {config.alignment} channels: "
+        f"the nearest is {share_of(nearest):.1%}",
+        wanted=f"a share from {least:.1%} to {most:.1%}",
+        do="ask for another share, or for a smaller alignment",
+    )
+
+
+def write_plan(plan: PrunePlan, path: Path) -> None:
+    """Write a plan as JSON."""
+    write_json(path, {"schema": SCHEMA, **as_json(plan)})
+
+
+def read_plan(path: Path) -> PrunePlan:
+    """Return the plan that `write_plan` wrote.
+
+    Raises:
+        UsageError: the file is missing, damaged, or of a newer schema.
+    """
+    record = read_json(path, what="prune plan")
+    try:
+        return _as_plan(record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is not a prune plan: {error!r}", do="make it again with slimdeploy prune") from error
+
+
+def _as_plan(record: Mapping[str, Any]) -> PrunePlan:
+    groups = [
+        PlannedGroup(**(group | {"kept": tuple(map(int, group["kept"])), "layers": tuple(group["layers"])}))
+        for group in record["groups"]
+    ]
+    height, width = record["imgsz"]
+    lists = {
+        "imgsz": (int(height), int(width)),
+        "groups": tuple(groups),
+        "kept_whole": tuple(KeptWhole(**one) for one in record["kept_whole"]),
+        "parameters": tuple(record["parameters"]),
+        "macs": tuple(record["macs"]),
+    }
+    plan = PrunePlan(**{name: value for name, value in record.items() if name != "schema"} | lists)
+    config_of(plan)
+    return plan
+
+
+def config_of(plan: PrunePlan) -> PruneConfig:
+    """Return the settings that a plan was made with.
+
+    Raises:
+        UsageError: the plan holds settings out of range.
+    """
+    if plan.budget not in ("channels", "macs"):
+        raise UsageError(f"a plan for the budget {plan.budget!r}", wanted="channels or macs")
+    return PruneConfig(alignment=plan.alignment, imgsz=plan.imgsz[0], **{plan.budget: plan.asked})
+
+
+def require_fits(plan: PrunePlan, coupling: Coupling, *, weights_sha256: str) -> None:
+    """Check that a plan was made for these weights and holds what it says.
+
+    Raises:
+        UsageError: it is for other weights or other shapes, or its figures were changed.
+    """
+    if plan.weights_sha256 != weights_sha256:
+        raise UsageError(
+            f"the plan was made for the weights {plan.weights_sha256[:12]} and not for {weights_sha256[:12]}",
+            wanted="the checkpoint that it was made for",
+            do="name that checkpoint, or plan anew",
+        )
+    planned = [(g.name, g.width, g.layers, g.tied_to) for g in plan.groups]
+    if planned != [(g.name, g.width, g.layers, g.tied_to) for g in coupling.groups]:
+        raise UsageError("the plan's groups are not those of the network", do="plan anew")
+    widths = {group.name: len(group.kept) for group in plan.groups}
+    if any(group.tied_to and widths[group.name] != widths[group.tied_to] for group in plan.groups):
+        raise UsageError("the plan narrows the two halves of a C2f differently", wanted="equal widths")
+    if (plan.parameters[1], plan.macs[1]) != (coupling.parameters(widths), coupling.macs(widths)):
+        raise UsageError("the plan's parameters and MACs are not those of its widths", do="plan anew")
