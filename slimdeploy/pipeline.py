@@ -12,7 +12,7 @@ from typing import Any
 
 from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import OutputExists, UsageError
-from slimdeploy.lineage import RUN_FILE, Input, config_dict, file_input, read_json, read_run, write_json
+from slimdeploy.lineage import RUN_FILE, Input, config_dict, file_input, read_run, write_json
 from slimdeploy.recipes import Recipe
 from slimdeploy.records import Report
 from slimdeploy.targets import load_target
@@ -182,9 +182,9 @@ class _Way:
 
     def bench(self, bundles: Mapping[str, Path]) -> Path:
         """Time and score every export."""
-        from slimdeploy.stages.bench import bench, bench_inputs
+        from slimdeploy.stages.bench import bench, bench_inputs, find_models
 
-        models = [(label, _model_of(folder)) for label, folder in bundles.items()]
+        models = [(label, find_models([folder])[0][1]) for label, folder in bundles.items()]
         config = self.recipe.bench
         step = Step(
             folder="bench", stage="bench", config=config, inputs=bench_inputs(models, self.data),
@@ -237,8 +237,3 @@ def _set_aside(folder: Path, place: Path) -> None:
 def _find(place: Path, step: Step) -> Path | None:
     candidates = sorted(place.iterdir()) if place.is_dir() else []
     return next((folder for folder in candidates if _is_whole(folder, step)), None)
-
-
-def _model_of(bundle: Path) -> Path:
-    manifest = read_json(bundle / "manifest.json", what="bundle manifest")
-    return bundle / str(manifest["model"]["file"])

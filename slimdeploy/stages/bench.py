@@ -1,0 +1,99 @@
+"""Time and score models side by side, and keep every raw sample."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from slimdeploy._needs import needs
+from slimdeploy.configs import BenchConfig, ValConfig
+from slimdeploy.errors import UsageError
+from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
+from slimdeploy.records import Accuracy, Artifact, Measurement, Row, as_json
+
+OUTPUT = "bench.json"
+MANIFEST = "manifest.json"
+
+
+def bench(
+    models: Sequence[tuple[str, Path]],
+    config: BenchConfig,
+    out: Path,
+    *,
+    data: Path | None = None,
+    val: ValConfig | None = None,
+    title: str = "Latency",
+    backend: str = "",
+    trust: bool = False,
+) -> Path:
+    """Measure latency, each model in a process of its own, and with data also accuracy; write `bench.json`.
+
+    Args:
+        models: names as shown, each once, and model files (.onnx or .pt).
+        config: how latency is measured.
+        out: the folder to make.
+        data: a data set's YAML to score on; without it, latency alone is measured.
+        val: how detections are scored, and the input size of a .pt.
+        title: heading of a report made from this.
+        backend: runtime for all of them; empty takes the default of each file's format.
+        trust: open checkpoints even if they hold unknown objects.
+
+    Returns:
+        The path of `bench.json`: its `rows` are records.Row, one a model, in the order given.
+
+    Raises:
+        ArtifactError: a file is missing, damaged, or cannot be run.
+        DataError: the data set is missing, empty, mislabelled or has other classes.
+        DeviceError: a worker process died, or gave no answer in time.
+        OutputExists: `out` is there already.
+    """
+    with needs("onnx"):
+        from slimdeploy.accuracy.evaluate import score
+        from slimdeploy.backends.artifacts import read_artifact
+        from slimdeploy.bench.measure import measure
+        from slimdeploy.data.dataset import read_dataset
+    val = val or ValConfig()
+    artifacts = [(name, read_artifact(path, imgsz=(val.imgsz, val.imgsz), trust=trust)) for name, path in models]
+    dataset = read_dataset(data) if data else None
+    inputs = bench_inputs(models, dataset.as_input() if dataset else None)
+    with stage_run("bench", config=config, inputs=inputs, out=out) as run:
+        latencies = measure(artifacts, config, backend=backend, trust=trust)
+        rows = []
+        for (name, artifact), latency in zip(artifacts, latencies, strict=True):
+            accuracy = score(artifact, dataset, val, backend=backend, trust=trust) if dataset else None
+            rows.append(as_json(_row(name, artifact, accuracy, latency)))
+        write_json(run.folder / OUTPUT, {"schema": 1, "title": title, "rows": rows, "notes": []})
+    return out / OUTPUT
+
+
+def bench_inputs(models: Sequence[tuple[str, Path]], data: Input | None) -> Mapping[str, Input]:
+    """Return what a measurement reads, by role: each model under its name, and the data set."""
+    inputs = {f"model:{name}": file_input(path) for name, path in models if path.is_file()}
+    return {**inputs, "data": data} if data else inputs
+
+
+def find_models(places: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Return the models that paths stand for, each with a name of its own.
+
+    Args:
+        places: model files, or folders of bundles.
+
+    Raises:
+        UsageError: a folder is no bundle.
+    """
+    found = [(place.name, _bundled(place)) if place.is_dir() else (place.stem, place) for place in places]
+    names = [name for name, _ in found]
+    return [(name if names.count(name) == 1 else str(path), path) for name, path in found]
+
+
+def _bundled(folder: Path) -> Path:
+    if not (folder / MANIFEST).exists():
+        raise UsageError(f"{folder} is no bundle", wanted="a model file, or a folder that slimdeploy export made")
+    return folder / str(read_json(folder / MANIFEST, what="bundle manifest")["model"]["file"])
+
+
+def _row(name: str, artifact: Artifact, accuracy: Accuracy | None, latency: Measurement) -> Row:
+    shared = {field.name for field in dataclasses.fields(Row)} & {f.name for f in dataclasses.fields(Artifact)}
+    known = {field: getattr(artifact, field) for field in shared}
+    return Row(name=name, file=Path(artifact.path).name, accuracy=accuracy, latency=latency, **known)
