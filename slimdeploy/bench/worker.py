@@ -27,7 +27,6 @@ from slimdeploy.bench.environment import peak_memory_mib
 from slimdeploy.errors import ArtifactError, SlimdeployError
 from slimdeploy.records import Artifact, ModelSpec
 
-
 INPUTS = 4  # different images, taken in turn
 WINDOW_S = 0.2  # the warm-up compares medians of windows this long,
 WINDOW_CALLS = (3, 200)  # of at least and at most this many calls

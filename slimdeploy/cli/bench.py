@@ -1,0 +1,51 @@
+"""`slimdeploy bench`: time models side by side."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slimdeploy.cli._shared import ConfigOption, JsonOption, TrustOption, show
+from slimdeploy.configs import BenchConfig, ValConfig, build
+
+NAME = "bench"
+
+log = logging.getLogger("slimdeploy.bench")
+
+
+def command(
+    artifacts: Annotated[list[Path], typer.Argument(help="Models: .onnx or .pt files, or bundles' folders.")],
+    data: Annotated[Path | None, typer.Option(help="A data set's YAML; with it, accuracy is measured too.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Timed calls of each model.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; 0 takes every usable core.")] = None,
+    backend: Annotated[str, typer.Option(help="The runtime; without it, the one of the file's format.")] = "",
+    imgsz: Annotated[int | None, typer.Option(help="Side of the input of a .pt, in pixels.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to make; it must not exist. Without it, bench-<UTC time>.")
+    ] = None,
+    config: ConfigOption = None,
+    trust: TrustOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Time models side by side, each in a process of its own, taking turns; writes bench.json.
+
+    Example: slimdeploy bench dense tuned --data visdrone.yaml --out bench
+    """
+    from slimdeploy.lineage import read_json
+    from slimdeploy.recipes import section
+    from slimdeploy.report.build import report_from
+    from slimdeploy.report.terminal import as_text
+    from slimdeploy.stages.bench import bench, find_models
+
+    settings = build(BenchConfig, {"samples": samples, "threads": threads}, section(config, NAME))
+    val = build(ValConfig, {"imgsz": imgsz}, section(config, "val"))
+    if out is None:
+        out = Path(f"bench-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}")
+        log.info("results go to %s", out)
+    written = bench(find_models(artifacts), settings, out, data=data, val=val, backend=backend, trust=trust)
+    results = read_json(written, what="bench results")
+    show({**results, "out": str(out)}, text=f"{as_text(report_from([out]))}\n\nresults: {written}", as_json=json)
