@@ -81,8 +81,7 @@ def _files() -> dict[str, Path]:
 
 def _advice(name: str, names: tuple[str, ...]) -> str:
     wanted = name.lower().removeprefix("jetson-")
-    close = [n for n in names if wanted and wanted in n]
-    close += [n for n in difflib.get_close_matches(wanted, names, cutoff=0.5) if n not in close]
+    close = [n for n in names if wanted and wanted in n] or difflib.get_close_matches(wanted, names, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else "list them with 'slimdeploy targets'"
 
 

@@ -52,7 +52,9 @@ def main() -> None:
     """Run the command line and end the process with the exit code of what happened."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="slimdeploy", standalone_mode=False)
+        if code == INTERRUPTED_EXIT_CODE:  # newer Typer turns Ctrl-C into this code and says nothing
+            raise KeyboardInterrupt
     except _ParseError as error:
         error.show()  # type: ignore[attr-defined]
         code = error.exit_code  # type: ignore[attr-defined]

@@ -1,0 +1,79 @@
+"""Settings are layered, flags first; unknown ones and values out of range are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import pytest
+
+from slimdeploy import configs
+from slimdeploy.configs import BenchConfig, ExportConfig, PruneConfig, SparsifyConfig, TrainConfig, build
+from slimdeploy.errors import UsageError
+
+CONFIGS = [c for _, c in inspect.getmembers(configs, inspect.isclass) if dataclasses.is_dataclass(c)]
+
+
+def test_a_flag_beats_a_recipe_which_beats_the_target():
+    built = build(PruneConfig, {"channels": 0.5}, {"channels": 0.3, "imgsz": 320}, {"imgsz": 416, "alignment": 32})
+    assert (built.channels, built.imgsz, built.alignment) == (0.5, 320, 32)
+
+
+def test_a_flag_that_was_not_given_falls_through():
+    assert build(TrainConfig, {"epochs": None}, {"epochs": 7}).epochs == 7
+
+
+def test_what_no_layer_names_keeps_its_default():
+    assert build(TrainConfig, {}, {"epochs": 7}).batch == TrainConfig().batch
+
+
+def test_a_list_of_a_recipe_becomes_a_tuple():
+    assert build(ExportConfig, {}, {"imgsz": [320, 640]}).imgsz == (320, 640)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_an_unknown_setting_is_refused_in_every_layer(layer):
+    layers = [{}, {}, {}]
+    layers[layer] = {"epoch": 3}
+    with pytest.raises(UsageError, match="unknown setting 'epoch'; wanted: one of .*epochs"):
+        build(TrainConfig, *layers)
+
+
+def test_a_setting_of_another_type_is_refused():
+    with pytest.raises(UsageError, match="type"):
+        build(TrainConfig, {"epochs": "many"})
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "wrong"),
+    [
+        (TrainConfig, {"epochs": 0}, "0 epochs"),
+        (TrainConfig, {"imgsz": 100}, "100"),
+        (TrainConfig, {"imgsz": 0}, "0"),
+        (TrainConfig, {"batch": 0}, "batch"),
+        (TrainConfig, {"lr0": 0.0}, "learning rate"),
+        (SparsifyConfig, {"sr": -1.0}, "sr"),
+        (SparsifyConfig, {"penalty": "l2"}, "l2"),
+        (PruneConfig, {}, "0 budgets"),
+        (PruneConfig, {"channels": 0.5, "macs": 0.5}, "2 budgets"),
+        (PruneConfig, {"channels": 1.0}, "share of 1.0"),
+        (PruneConfig, {"channels": -0.1}, "share of -0.1"),
+        (PruneConfig, {"macs": 0.5, "alignment": 0}, "alignment"),
+        (ExportConfig, {"precision": "int4"}, "int4"),
+        (ExportConfig, {"imgsz": (640, 100)}, "100"),
+        (BenchConfig, {"samples": 5, "rounds": 10}, "5 samples"),
+        (BenchConfig, {"rounds": 0}, "0 rounds"),
+        (BenchConfig, {"threads": -1}, "-1 threads"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(config, settings, wrong):
+    with pytest.raises(UsageError, match=wrong):
+        build(config, settings)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
+def test_every_setting_has_a_default_and_says_what_it_is(config):
+    described = "".join(base.__doc__ or "" for base in config.__mro__)
+    for field in dataclasses.fields(config):
+        assert field.default is not dataclasses.MISSING
+        assert f"{field.name}:" in described
