@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from slimdeploy.errors import UsageError
@@ -162,35 +162,11 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         _check(self.precision in ("fp32", "fp16"), f"a precision {self.precision!r}", "fp32 or fp16")
+        _check(len(self.imgsz) == 2, f"an input size of {self.imgsz}", "height and width")
         for side in self.imgsz:
             _check(side >= 32 and side % 32 == 0, f"an input size of {side}", "a multiple of 32")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchConfig:
-    """Measuring latency: synchronous single-stream, one artifact a process, interleaved.
-
-    Attributes:
-        samples: timed calls of each artifact.
-        rounds: turns in which the artifacts are interleaved, so that drift hits all alike.
-        threads: intra-op threads; 0 takes every core this process may use.
-        batch: images a call.
-        warmup_limit_s: longest warm-up; it ends earlier, once the median is stable.
-        timeout_s: longest time for one answer of a worker.
-        seed: of the input.
-    """
-
-    samples: int = 200
-    rounds: int = 10
-    threads: int = 0
-    batch: int = 1
-    warmup_limit_s: float = 10.0
-    timeout_s: float = 300.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check(self.samples >= self.rounds >= 1, f"{self.samples} samples in {self.rounds} rounds", "1 a round")
-        _check(self.threads >= 0, f"{self.threads} threads", "0 or more")
+        _check(self.batch >= 1, f"a batch of {self.batch}", "1 or more images")
+        _check(self.check_images >= 1, f"a check on {self.check_images} images", "1 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +186,37 @@ class ValConfig:
     iou: float = 0.7
     max_det: int = 300
     imgsz: int = 640
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchConfig:
+    """Measuring latency: synchronous single-stream, one artifact a process, interleaved.
+
+    Attributes:
+        samples: timed calls of each artifact.
+        rounds: turns in which the artifacts are interleaved, so that drift hits all alike.
+        threads: intra-op threads; 0 takes every core this process may use.
+        batch: images a call.
+        warmup_limit_s: longest warm-up; it ends earlier, once the median is stable.
+        timeout_s: longest time for one answer of a worker.
+        seed: of the input.
+        backend: runtime for every model; empty takes the default of each file's format.
+        val: how detections are scored where there is data, and the input size of a .pt.
+    """
+
+    samples: int = 200
+    rounds: int = 10
+    threads: int = 0
+    batch: int = 1
+    warmup_limit_s: float = 10.0
+    timeout_s: float = 300.0
+    seed: int = 0
+    backend: str = ""
+    val: ValConfig = field(default_factory=ValConfig)
+
+    def __post_init__(self) -> None:
+        _check(self.samples >= self.rounds >= 1, f"{self.samples} samples in {self.rounds} rounds", "1 a round")
+        _check(self.threads >= 0, f"{self.threads} threads", "0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,12 +185,10 @@ class _Way:
         from slimdeploy.stages.bench import bench, bench_inputs, find_models
 
         models = [(label, find_models([folder])[0][1]) for label, folder in bundles.items()]
-        config = self.recipe.bench
+        config = dataclasses.replace(self.recipe.bench, val=self.recipe.val)
         step = Step(
             folder="bench", stage="bench", config=config, inputs=bench_inputs(models, self.data),
-            make=lambda out: bench(
-                models, config, out, data=self.recipe.data, val=self.recipe.val, title=self.recipe.title
-            ),
+            make=lambda out: bench(models, config, out, data=self.recipe.data, trust=self.trust),
         )  # fmt: skip
         return ensure(step, self.out)
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from slimdeploy._needs import needs
-from slimdeploy.configs import BenchConfig, ValConfig
+from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
 from slimdeploy.records import Accuracy, Artifact, Measurement, Row, as_json
 
 OUTPUT = "bench.json"
 MANIFEST = "manifest.json"
+TITLE = "Latency and accuracy"
 
 
 def bench(
@@ -22,21 +23,15 @@ def bench(
     out: Path,
     *,
     data: Path | None = None,
-    val: ValConfig | None = None,
-    title: str = "Latency",
-    backend: str = "",
     trust: bool = False,
 ) -> Path:
     """Measure latency, each model in a process of its own, and with data also accuracy; write `bench.json`.
 
     Args:
         models: names as shown, each once, and model files (.onnx or .pt).
-        config: how latency is measured.
+        config: how latency and accuracy are measured.
         out: the folder to make.
         data: a data set's YAML to score on; without it, latency alone is measured.
-        val: how detections are scored, and the input size of a .pt.
-        title: heading of a report made from this.
-        backend: runtime for all of them; empty takes the default of each file's format.
         trust: open checkpoints even if they hold unknown objects.
 
     Returns:
@@ -53,17 +48,21 @@ def bench(
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.bench.measure import measure
         from slimdeploy.data.dataset import read_dataset
-    val = val or ValConfig()
-    artifacts = [(name, read_artifact(path, imgsz=(val.imgsz, val.imgsz), trust=trust)) for name, path in models]
+    imgsz = (config.val.imgsz, config.val.imgsz)
+    artifacts = [(name, read_artifact(path, imgsz=imgsz, trust=trust)) for name, path in models]
     dataset = read_dataset(data) if data else None
+    for _, artifact in artifacts if dataset else ():
+        dataset.require_classes(artifact.spec.classes)  # now, not after minutes of measuring
     inputs = bench_inputs(models, dataset.as_input() if dataset else None)
     with stage_run("bench", config=config, inputs=inputs, out=out) as run:
-        latencies = measure(artifacts, config, backend=backend, trust=trust)
+        latencies = measure(artifacts, config, backend=config.backend, trust=trust)
         rows = []
         for (name, artifact), latency in zip(artifacts, latencies, strict=True):
-            accuracy = score(artifact, dataset, val, backend=backend, trust=trust) if dataset else None
+            accuracy = None
+            if dataset:
+                accuracy = score(artifact, dataset, config.val, backend=config.backend, trust=trust)
             rows.append(as_json(_row(name, artifact, accuracy, latency)))
-        write_json(run.folder / OUTPUT, {"schema": 1, "title": title, "rows": rows, "notes": []})
+        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": rows, "notes": []})
     return out / OUTPUT
 
 
