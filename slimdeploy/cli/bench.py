@@ -22,7 +22,7 @@ def command(
     data: Annotated[Path | None, typer.Option(help="A data set's YAML; with it, accuracy is measured too.")] = None,
     samples: Annotated[int | None, typer.Option(help="Timed calls of each model.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; 0 takes every usable core.")] = None,
-    backend: Annotated[str, typer.Option(help="The runtime; without it, the one of the file's format.")] = "",
+    backend: Annotated[str | None, typer.Option(help="The runtime; without it, the one of the file's format.")] = None,
     imgsz: Annotated[int | None, typer.Option(help="Side of the input of a .pt, in pixels.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder to make; it must not exist. Without it, bench-<UTC time>.")
@@ -41,11 +41,12 @@ def command(
     from slimdeploy.report.terminal import as_text
     from slimdeploy.stages.bench import bench, find_models
 
-    settings = build(BenchConfig, {"samples": samples, "threads": threads}, section(config, NAME))
     val = build(ValConfig, {"imgsz": imgsz}, section(config, "val"))
+    flags = {"samples": samples, "threads": threads, "backend": backend, "val": val}
+    settings = build(BenchConfig, flags, section(config, NAME))
     if out is None:
         out = Path(f"bench-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}")
         log.info("results go to %s", out)
-    written = bench(find_models(artifacts), settings, out, data=data, val=val, backend=backend, trust=trust)
+    written = bench(find_models(artifacts), settings, out, data=data, trust=trust)
     results = read_json(written, what="bench results")
     show({**results, "out": str(out)}, text=f"{as_text(report_from([out]))}\n\nresults: {written}", as_json=json)
