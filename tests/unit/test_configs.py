@@ -35,7 +35,7 @@ def test_a_list_of_a_recipe_becomes_a_tuple():
 def test_an_unknown_setting_is_refused_in_every_layer(layer):
     layers = [{}, {}, {}]
     layers[layer] = {"epoch": 3}
-    with pytest.raises(UsageError, match="unknown setting 'epoch'; wanted: one of .*epochs"):
+    with pytest.raises(UsageError, match=r"unknown setting 'epoch'; wanted: one of .*epochs"):
         build(TrainConfig, *layers)
 
 
