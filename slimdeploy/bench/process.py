@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from slimdeploy.errors import DeviceError
 
 SHOWN_LINES = 3  # of a dead worker's stderr
 CLOSE_S = 2.0  # for a worker to end by itself
+POLL_S = 0.5  # Windows cannot interrupt a wait by Ctrl-C, so waits are short
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -65,10 +67,9 @@ class Worker:
         with contextlib.suppress(OSError):  # a dead worker is told of below
             stdin.write(json.dumps({"do": do, **request}).encode() + b"\n")
             stdin.flush()
-        try:
-            line = self._lines.get(timeout=self._timeout_s)
-        except queue.Empty:
-            raise self._failure(f"gave no answer to {do!r} within {self._timeout_s:g} s") from None
+        line = self._answer()
+        if line is None:
+            raise self._failure(f"gave no answer to {do!r} within {self._timeout_s:g} s")
         if not line:
             raise self._failure(f"died with {_ending(self._process.wait())} at {do!r}")
         answer: dict[str, Any] = json.loads(line)
@@ -97,6 +98,14 @@ class Worker:
         if kind is not None:
             self._process.kill()
         self.close()
+
+    def _answer(self) -> bytes | None:
+        """Return one line, b"" from a dead worker, or None when time is up."""
+        ends = time.perf_counter() + self._timeout_s
+        while (left_s := ends - time.perf_counter()) > 0:
+            with contextlib.suppress(queue.Empty):
+                return self._lines.get(timeout=min(left_s, POLL_S))
+        return None
 
     def _read(self) -> None:
         stdout = self._process.stdout

@@ -51,8 +51,9 @@ def bench(
     imgsz = (config.val.imgsz, config.val.imgsz)
     artifacts = [(name, read_artifact(path, imgsz=imgsz, trust=trust)) for name, path in models]
     dataset = read_dataset(data) if data else None
-    for _, artifact in artifacts if dataset else ():
-        dataset.require_classes(artifact.spec.classes)  # now, not after minutes of measuring
+    if dataset:
+        for _, artifact in artifacts:
+            dataset.require_classes(artifact.spec.classes)  # now, not after minutes of measuring
     inputs = bench_inputs(models, dataset.as_input() if dataset else None)
     with stage_run("bench", config=config, inputs=inputs, out=out) as run:
         latencies = measure(artifacts, config, backend=config.backend, trust=trust)
