@@ -21,6 +21,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
+from slimdeploy._cores import usable_cores
 from slimdeploy.configs import FinetuneConfig, TrainConfig
 from slimdeploy.errors import CheckpointError, StageFailed, UsageError
 from slimdeploy.yolo import process
@@ -95,7 +96,6 @@ def train(
     process.keep_freed_memory()
     with process.stdout_to_stderr():
         LOGGER.setLevel(logging.ERROR)
-        torch.set_num_threads(process.usable_cores())
         trainer = KeepingTrainer(module, penalty, overrides=_overrides(data, config, folder, teacher))
         try:
             trainer.train()
@@ -159,6 +159,7 @@ class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def _setup_train(self) -> None:
         super()._setup_train()
+        torch.set_num_threads(usable_cores())  # ultralytics' select_device left one core out
         self._scales = scales(_student(self.model))
         if self.device.type == "cpu":
             self.model.to(memory_format=torch.channels_last)
