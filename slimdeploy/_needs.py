@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 
 from slimdeploy.errors import MissingDependency
 
+_ONNX = ("onnx", "onnxruntime", "onnxsim", "numpy", "cv2", "yaml", "faster_coco_eval")
+_REPORT = ("matplotlib", "jinja2", "numpy")
+# The modules that each extra of pyproject.toml brings; `train` brings `onnx` and `report` with it.
 EXTRAS = {
-    "train": ("torch", "torchvision", "ultralytics", "torch_pruning", "cv2", "yaml"),
-    "onnx": ("onnx", "onnxruntime", "onnxsim", "numpy", "cv2", "yaml", "faster_coco_eval"),
-    "openvino": ("openvino",),
-    "report": ("matplotlib", "jinja2", "numpy"),
+    "train": ("torch", "torchvision", "ultralytics", "torch_pruning", *dict.fromkeys(_ONNX + _REPORT)),
+    "onnx": _ONNX,
+    "openvino": ("openvino", *_ONNX),
+    "report": _REPORT,
 }
 
 
 def pip_line(extra: str) -> str:
     """Return the command that installs an extra."""
     return f'pip install "slimdeploy[{extra}]"'
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module could be imported, without importing it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def require(extra: str) -> None:
+    """Ask for a whole extra before work begins that would need it much later; imports nothing.
+
+    Args:
+        extra: the extra of pyproject.toml.
+
+    Raises:
+        MissingDependency: a module of that extra is not installed.
+    """
+    for module in EXTRAS[extra]:
+        if not is_installed(module):
+            raise _missing(module, extra)
+
+
+def _missing(module: str, extra: str) -> MissingDependency:
+    return MissingDependency(
+        f"this needs the package {module!r}, which is not installed",
+        wanted=f"the extra {extra!r}",
+        do=pip_line(extra),
+    )
 
 
 @contextlib.contextmanager
@@ -35,11 +66,7 @@ def needs(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in EXTRAS[extra]:
             raise
-        raise MissingDependency(
-            f"this needs the package {error.name.split('.')[0]!r}, which is not installed",
-            wanted=f"the extra {extra!r}",
-            do=pip_line(extra),
-        ) from error
+        raise _missing(error.name.split(".")[0], extra) from error
     except ImportError as error:
         if "cannot open shared object file" not in str(error):
             raise

@@ -7,6 +7,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from slimdeploy._needs import require
 from slimdeploy.configs import SceneConfig
 from slimdeploy.pipeline import run_recipe
 from slimdeploy.recipes import Recipe, read_recipe
@@ -27,7 +28,11 @@ def run_demo(out: Path, *, quick: bool = False) -> Report:
 
     Returns:
         The report; its forms lie in `out/run/report`.
+
+    Raises:
+        MissingDependency: the extra `train` is not installed.
     """
+    require("train")
     from slimdeploy.data.scenes import render_dataset
 
     data = out / SCENES / "data.yaml"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slimdeploy._needs import require
 from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.lineage import RUN_FILE, Input, config_dict, file_input, read_run, write_json
@@ -54,9 +55,11 @@ def run_recipe(recipe: Recipe, out: Path, *, trust: bool = False) -> Report:
         The report; its forms lie in `out/report`.
 
     Raises:
+        MissingDependency: the extra `train` is not installed.
         OutputExists: `out` holds something else.
         SlimdeployError: whatever stopped a stage; earlier stages stay whole.
     """
+    require("train")
     _open_folder(recipe, out)
     way = _Way(recipe, out, trust=trust)
     models = way.checkpoints()

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from slimdeploy._cores import usable_cores
+
 GIB = 1 << 30
 NVIDIA_SMI_TIMEOUT_S = 20.0
 
@@ -32,13 +34,6 @@ def machine() -> dict[str, Any]:
         "tensorrt": tensorrt(),
         "l4t": first_line(Path("/etc/nv_tegra_release")),
     }
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu_name() -> str:

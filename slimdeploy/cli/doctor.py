@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
 from slimdeploy import __version__
-from slimdeploy._needs import EXTRAS, pip_line
+from slimdeploy._needs import EXTRAS, is_installed, pip_line
 from slimdeploy.cli import _machine
 from slimdeploy.cli._shared import JsonOption, show
 
 NAME = "doctor"
-# The extras that each verb cannot do without; () for the light core. `train` brings `onnx` and `report` with it.
-VERBS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train",),
-    "sparsify": ("train",),
-    "prune": ("train",),
-    "finetune": ("train",),
-    "val": ("onnx",),
-    "export": ("train", "onnx"),
-    "bench": ("onnx",),
-    "compare": ("report",),
-    "run": ("train", "onnx", "report"),
-    "demo": ("train", "onnx", "report"),
-    "targets": (),
-    "doctor": (),
+# The extra that each verb needs for all that it does; "" for the light core.
+VERBS: Mapping[str, str] = {
+    "train": "train",
+    "sparsify": "train",
+    "prune": "train",
+    "finetune": "train",
+    "val": "onnx",
+    "export": "train",
+    "bench": "onnx",
+    "compare": "report",
+    "run": "train",
+    "demo": "train",
+    "targets": "",
+    "doctor": "",
+}
+# What to know of a verb while an extra is missing: (the extra, the remark).
+REMARKS: Mapping[str, tuple[str, str]] = {
+    "val": ("train", ".pt files need the extra train"),
+    "bench": ("train", ".pt files need the extra train"),
+    "compare": ("report", "the table alone works without it"),
 }
 # Names on the package index, where they are not the module's.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
@@ -50,30 +55,30 @@ def command(json: JsonOption = False) -> None:
 
 def examine() -> dict[str, Any]:
     """Return what `slimdeploy doctor --json` prints; imports none of the packages that it looks for."""
-    extras = {name: _extra(modules, pip_line(name)) for name, modules in EXTRAS.items()}
-    verbs = {verb: [e for e in needed if not extras[e]["complete"]] for verb, needed in VERBS.items()}
+    versions = {module: _version(module) for modules in EXTRAS.values() for module in modules}
+    complete = {extra: all(versions[module] for module in modules) for extra, modules in EXTRAS.items()}
+    complete[""] = True
     return {
         "slimdeploy": __version__,
-        "extras": extras,
-        "verbs": {verb: _verb(lacking) for verb, lacking in verbs.items()},
+        "packages": versions,
+        "extras": {extra: _state(complete[extra], extra) for extra in EXTRAS},
+        "verbs": {verb: _state(complete[extra], extra, _remark(verb, complete)) for verb, extra in VERBS.items()},
         "machine": _machine.machine(),
         "warnings": _warnings(),
     }
 
 
-def _extra(modules: tuple[str, ...], line: str) -> dict[str, Any]:
-    versions = {module: _version(module) for module in modules}
-    complete = all(version is not None for version in versions.values())
-    return {"complete": complete, "packages": versions, "install": "" if complete else line}
+def _state(works: bool, extra: str, remark: str = "") -> dict[str, Any]:
+    return {"works": works, "install": "" if works else pip_line(extra), "remark": remark}
 
 
-def _verb(lacking: list[str]) -> dict[str, Any]:
-    wanted = "train" if "train" in lacking else ",".join(lacking)
-    return {"works": not lacking, "install": pip_line(wanted) if lacking else ""}
+def _remark(verb: str, complete: Mapping[str, bool]) -> str:
+    extra, remark = REMARKS.get(verb, ("", ""))
+    return "" if complete[extra] else remark
 
 
 def _version(module: str) -> str | None:
-    if importlib.util.find_spec(module) is None:
+    if not is_installed(module):
         return None
     for package in PACKAGES.get(module, (module,)):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -82,7 +87,7 @@ def _version(module: str) -> str | None:
 
 
 def _warnings() -> list[str]:
-    if importlib.util.find_spec("cv2") is None or _installed("opencv-python-headless"):
+    if not is_installed("cv2") or _installed("opencv-python-headless"):
         return []
     missing = _machine.missing_libraries(*OPENCV_LIBRARIES)
     return [f"OpenCV lacks {', '.join(missing)} of the system: apt install libgl1 libglib2.0-0"] if missing else []
@@ -97,21 +102,26 @@ def _installed(package: str) -> bool:
 
 
 def _as_text(found: Mapping[str, Any]) -> str:
-    extras = [(name, _packages_text(extra)) for name, extra in found["extras"].items()]
-    verbs = [(name, "works" if verb["works"] else verb["install"]) for name, verb in found["verbs"].items()]
-    warnings = "".join(f"\nwarning: {warning}" for warning in found["warnings"])
-    parts = (f"slimdeploy {found['slimdeploy']}", _list(extras), _list(verbs), _list(_machine_rows(found["machine"])))
-    return "\n\n".join(parts) + warnings
+    packages = [(name, version or "missing") for name, version in found["packages"].items()]
+    parts = (
+        f"slimdeploy {found['slimdeploy']}",
+        "packages\n" + _list(packages),
+        "extras\n" + _list([(name, _told(state, "complete")) for name, state in found["extras"].items()]),
+        "verbs\n" + _list([(name, _told(state, "works")) for name, state in found["verbs"].items()]),
+        "machine\n" + _list(_machine_rows(found["machine"])),
+        *(f"warning: {warning}" for warning in found["warnings"]),
+    )
+    return "\n\n".join(parts)
 
 
 def _list(rows: list[tuple[str, str]]) -> str:
     widest = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name.ljust(widest)}  {text}" for name, text in rows)
+    return "\n".join(f"  {name.ljust(widest)}  {text}" for name, text in rows)
 
 
-def _packages_text(extra: Mapping[str, Any]) -> str:
-    packages = ", ".join(f"{name} {version or 'MISSING'}" for name, version in extra["packages"].items())
-    return packages if extra["complete"] else f"{packages}; {extra['install']}"
+def _told(state: Mapping[str, Any], good: str) -> str:
+    told = good if state["works"] else f"needs: {state['install']}"
+    return f"{told} ({state['remark']})" if state["remark"] else told
 
 
 def _machine_rows(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
