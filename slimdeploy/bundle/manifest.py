@@ -1,0 +1,185 @@
+"""manifest.json: everything that a runtime must know to feed a model and to trust its file.
+
+The schema is published beside this module as `manifest.schema.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from slimdeploy.backends.protocol import INPUT, OUTPUT
+from slimdeploy.bundle.next_step import build_command
+from slimdeploy.bundle.schema import problems
+from slimdeploy.errors import ArtifactError, UsageError
+from slimdeploy.lineage import read_json, sha256_file, versions
+from slimdeploy.records import Artifact, Checkpoint, Target
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+LICENCE_NOTE = (
+    "The network's code is ultralytics' and slimdeploy's, both AGPL-3.0; the licence of the weights is their owner's."
+)
+PADDING = 114  # grey of the letterbox, of 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a bundle is made of.
+
+    Attributes:
+        artifact: the model.
+        checkpoint: the weights that it was exported from.
+        target: what it is for.
+        opset: of the graph.
+        ir_version: of the ONNX file.
+        check: how it was compared with its network.
+        float_nodes: nodes that stay float32 in a graph of lower precision, each with `node` and `why`.
+    """
+
+    artifact: Artifact
+    checkpoint: Checkpoint
+    target: Target
+    opset: int
+    ir_version: int
+    check: Mapping[str, Any]
+    float_nodes: tuple[Mapping[str, str], ...] = ()
+
+
+def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, Any]:
+    """Return a bundle's manifest.
+
+    Args:
+        contents: what the bundle is made of.
+        files: the bundle's files by their names in it; the manifest itself and run.json are not among them.
+    """
+    manifest = {
+        "schema": SCHEMA,
+        "model": _model(contents),
+        "input": _input(contents.artifact),
+        "output": _output(contents.artifact),
+        "target": _target(contents.target),
+        "board": _board(contents),
+        "check": dict(contents.check),
+        "weights": {"file": Path(contents.checkpoint.path).name, "sha256": contents.checkpoint.sha256},
+        "versions": versions(),
+        "licence": LICENCE_NOTE,
+        "files": {
+            name: {"sha256": sha256_file(path), "size_bytes": path.stat().st_size} for name, path in files.items()
+        },
+    }
+    validate(manifest, "the new manifest")
+    return manifest
+
+
+def _model(contents: Contents) -> dict[str, Any]:
+    artifact = contents.artifact
+    return {
+        "name": Path(contents.checkpoint.path).stem,
+        "file": Path(artifact.path).name,
+        "format": artifact.format,
+        "precision": artifact.precision,
+        "task": artifact.spec.task,
+        "classes": list(artifact.spec.classes),
+        "stride": artifact.spec.stride,
+        "parameters": artifact.parameters,
+        "macs": artifact.macs,
+        "pruned": contents.checkpoint.pruned,
+        "opset": contents.opset,
+        "ir_version": contents.ir_version,
+        "float_nodes": [dict(one) for one in contents.float_nodes],
+    }
+
+
+def _input(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "name": INPUT,
+        "shape": [artifact.spec.batch, 3, *artifact.spec.imgsz],
+        "dtype": "float32",
+        "layout": "NCHW",
+        "colour": "RGB",
+        "scale": 1 / 255,
+        "letterbox": {
+            "keep_ratio": True,
+            "scale_up": True,
+            "centred": True,
+            "padding": PADDING,
+            "interpolation": "bilinear",
+        },
+    }
+
+
+def _output(artifact: Artifact) -> dict[str, Any]:
+    height, width = artifact.spec.imgsz
+    stride = artifact.spec.stride
+    anchors = sum((height // s) * (width // s) for s in (stride // 4, stride // 2, stride))
+    return {
+        "name": OUTPUT,
+        "shape": [artifact.spec.batch, 4 + len(artifact.spec.classes), anchors],
+        "dtype": "float32",
+        "layout": "batch, box and scores, anchors",
+        "boxes": "centre x, centre y, width, height",
+        "box_unit": "pixels of the input",
+        "scores": "one for each class, after the sigmoid",
+        "nms": False,
+    }
+
+
+def _target(target: Target) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "title": target.title,
+        "kind": target.kind,
+        "runtime": target.runtime,
+        "jetpack": list(target.jetpack),
+        "tensorrt": list(target.tensorrt),
+    }
+
+
+def _board(contents: Contents) -> dict[str, Any]:
+    """What is known of the board: nothing was run there, and that is said."""
+    board: dict[str, Any] = {"run": "not run", "nvidia_parser": "not run"}
+    if contents.target.runtime == "tensorrt":
+        name = Path(contents.artifact.path).name
+        board["build"] = build_command(contents.target.tensorrt, contents.artifact.precision, name)
+    return board
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a bundle's manifest, checked against its schema; the files beside it are not looked at.
+
+    Raises:
+        ArtifactError: there is none, it is damaged, or a newer slimdeploy wrote it.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(f"no bundle at {folder}", wanted="a folder that 'slimdeploy export' wrote")
+    try:
+        manifest = read_json(folder / MANIFEST, what="bundle manifest")
+    except UsageError as error:
+        raise ArtifactError(error.wrong, wanted=error.wanted, do=error.do) from error
+    validate(manifest, str(folder / MANIFEST))
+    return manifest
+
+
+def validate(manifest: Mapping[str, Any], where: str) -> None:
+    """Raise ArtifactError, naming the first problem, unless a manifest follows its schema.
+
+    Args:
+        manifest: what manifest.json holds.
+        where: what to call it in the message.
+    """
+    found = next(problems(manifest, published_schema()), None)
+    if found:
+        raise ArtifactError(f"{where}: {found}", wanted="what manifest.schema.json says", do="export it again")
+
+
+@cache
+def published_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a manifest."""
+    path = Path(__file__).with_name("manifest.schema.json")
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return schema

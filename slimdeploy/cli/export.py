@@ -1,0 +1,87 @@
+"""`slimdeploy export`: ONNX, checked against PyTorch, in a bundle for a target."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slimdeploy.cli._shared import ConfigOption, JsonOption, OutOption, TrustOption, show
+from slimdeploy.configs import ExportConfig, build
+from slimdeploy.errors import UsageError
+
+NAME = "export"
+
+
+def command(
+    weights: Annotated[Path, typer.Argument(help="The checkpoint, a YOLOv8 .pt.")],
+    out: OutOption,
+    target: Annotated[str, typer.Option(help="What the bundle is for: see slimdeploy targets.")] = "cpu",
+    precision: Annotated[str | None, typer.Option(help="fp32 or fp16.")] = None,
+    imgsz: Annotated[str | None, typer.Option(help="Input in pixels: 640, or height x width as 384x640.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="YAML of a data set to check the graph on; without it, rendered scenes.")
+    ] = None,
+    config: ConfigOption = None,
+    trust: TrustOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Export to ONNX, compare the graph with PyTorch, and pack a bundle for a target.
+
+    Example: slimdeploy export tuned.pt --target jetson --precision fp16 --data visdrone.yaml --out bundle
+    """
+    from slimdeploy.bundle.manifest import read_manifest
+    from slimdeploy.bundle.next_step import next_step
+    from slimdeploy.recipes import section
+    from slimdeploy.stages.export import export
+    from slimdeploy.targets import load_target
+
+    flags = {"precision": precision, "imgsz": parse_imgsz(imgsz)}
+    settings = build(ExportConfig, flags, section(config, NAME))
+    board = load_target(target)
+    folder = export(weights, board, settings, out, data=data, trust=trust)
+    manifest = read_manifest(folder)
+    then = next_step(board, settings.precision, folder.as_posix(), manifest["model"]["file"])
+    result = {"bundle": str(folder), **{k: manifest[k] for k in ("model", "check", "target", "board")}, "next": then}
+    show(result, text=as_text(folder, manifest, then), as_json=json)
+
+
+def parse_imgsz(text: str | None) -> tuple[int, int] | None:
+    """Return height and width from `640` or `384x640`.
+
+    Raises:
+        UsageError: the text is neither.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text.strip())
+    if not found:
+        raise UsageError(f"an input size of {text!r}", wanted="one side such as 640, or height x width such as 384x640")
+    height = int(found[1])
+    return height, int(found[2] or height)
+
+
+def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
+    """Return an exported bundle as lines for a person; the last one says what to do next."""
+    model, check = manifest["model"], manifest["check"]
+    size_mb = manifest["files"][model["file"]]["size_bytes"] / 1e6
+    shape = "x".join(str(side) for side in manifest["input"]["shape"])
+    lines = [
+        f"bundle: {folder}, for {manifest['target']['title']}",
+        f"model:  {model['file']}, {size_mb:.2f} MB, {model['precision']}, opset {model['opset']}, input {shape}",
+        f"size:   {model['parameters']:,} parameters, {model['macs'] / 1e9:.3f} GMACs",
+        f"check:  agrees with PyTorch on {check['images']} {check['source']}: over {check['boxes']} boxes the largest shift "
+        f"is {check['box_shift_px']:.2g} px, the largest change of a score {check['score_change']:.2g}",
+    ]
+    if model["float_nodes"]:
+        lines.append(f"float:  {len(model['float_nodes'])} nodes stay float32: {_reasons(model['float_nodes'])}")
+    if "build" in manifest["board"]:
+        lines.append("board:  not run on a board yet, nor read by NVIDIA's parser")
+    return "\n".join([*lines, then])
+
+
+def _reasons(nodes: list[dict[str, str]]) -> str:
+    whys = [one["why"] for one in nodes]
+    return ", ".join(f"{why} ({whys.count(why)})" for why in dict.fromkeys(whys))
