@@ -1,0 +1,38 @@
+"""A report as the JSON object that report.schema.json describes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from slimdeploy.lineage import SCHEMA
+from slimdeploy.records import Report, as_json
+from slimdeploy.report.cells import table
+from slimdeploy.report.findings import compared_row, headline, pareto_front, speedups
+from slimdeploy.report.remarks import warnings
+
+
+def as_document(report: Report) -> dict[str, Any]:
+    """Return a report and what it finds as one JSON-ready object; what was not measured is null.
+
+    `rows` are the records with every raw sample; `table` holds the figures that the other forms show.
+    """
+    return {
+        "schema": SCHEMA,
+        **as_json(report),
+        "headline": headline(report),
+        "compared": [report.rows[0].name, compared_row(report).name],
+        "table": _figures(report),
+        "pareto_front": [row.name for row in pareto_front(report)],
+        "warnings": [{"text": text, "models": list(names)} for text, names in warnings(report)],
+    }
+
+
+def _figures(report: Report) -> list[dict[str, Any]]:
+    return [
+        {
+            **{key: cell.value for key, cell in cells.items() if key != "speedup"},
+            "speedup": {**dataclasses.asdict(found), "shown": found.shown} if found else None,
+        }
+        for cells, found in zip(table(report), speedups(report), strict=True)
+    ]

@@ -1,0 +1,125 @@
+"""Read what the stages left in a run's folder: rows, widths and run records."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slimdeploy.bench import stats
+from slimdeploy.errors import UsageError
+from slimdeploy.lineage import RUN_FILE, read_json, read_run
+from slimdeploy.records import Accuracy, Measurement, Row
+
+BENCH_FILE = "bench.json"
+PLAN_FILE = "plan.json"
+STAGES = ("train", "sparsify", "prune", "finetune", "export", "bench")  # the order in which lineage is told
+KINDS: Mapping[str, tuple[type, ...]] = {  # of a record's fields as they are declared
+    "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,), "Mapping[str, Any]": (Mapping,),
+    "Mapping[str, float]": (Mapping,), "tuple[str, ...]": (tuple,), "tuple[float, ...]": (tuple,),
+}  # fmt: skip
+SET_ASIDE = ("previous", "report")  # folders of a recipe that are no part of its present outcome
+
+
+def bench_file(run: Path) -> Path:
+    """Return the bench.json of a bench folder or of a recipe's folder.
+
+    Raises:
+        UsageError: there is no such folder, or it holds no bench results.
+    """
+    if not run.is_dir():
+        raise UsageError(f"no folder {run}", wanted="a folder that `slimdeploy bench` or `slimdeploy run` wrote")
+    for place in (run / BENCH_FILE, run / "bench" / BENCH_FILE):
+        if place.is_file():
+            return place
+    raise UsageError(
+        f"{run} holds no {BENCH_FILE}",
+        wanted="a folder that `slimdeploy bench` or `slimdeploy run` wrote",
+        do="run `slimdeploy bench ARTIFACT... --out DIR` and compare that folder",
+    )
+
+
+def read_rows(path: Path, results: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Return the rows of a bench.json that is read already.
+
+    Raises:
+        UsageError: a row is damaged, or there is none.
+    """
+    rows = results.get("rows")
+    if not isinstance(rows, list) or not rows:
+        raise UsageError(f"{path} is damaged: it holds no rows", do="run the bench again")
+    try:
+        return tuple(_row(plain) for plain in rows)
+    except (TypeError, KeyError, AttributeError, UsageError) as error:
+        raise UsageError(f"{path} is damaged: {error}", do="run the bench again, or upgrade slimdeploy") from error
+
+
+def _row(plain: Mapping[str, Any]) -> Row:
+    accuracy, latency = plain.get("accuracy"), plain.get("latency")
+    scored = None if accuracy is None else Accuracy(**accuracy)
+    timed = None if latency is None else Measurement(**_with_tuples(latency))
+    row = Row(**{**plain, "accuracy": scored, "latency": timed})
+    for record in (row, scored, timed):
+        if record is not None:
+            _check_fields(record)
+    if timed is not None:
+        stats.round_medians(timed)  # raises where the rounds do not add up
+    return row
+
+
+def _with_tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+
+
+def _check_fields(record: Row | Accuracy | Measurement) -> None:
+    """Raise UsageError where a plain field is not of the kind that the record declares, or no finite number."""
+    for field in dataclasses.fields(record):
+        value, kinds = getattr(record, field.name), KINDS.get(str(field.type))
+        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            raise UsageError(f"{field.name} is {value!r}", wanted=str(field.type))
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(one, float) and not math.isfinite(one) for one in numbers):
+            raise UsageError(f"{field.name} is {value!r}", wanted="finite numbers")
+
+
+def read_widths(run: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return each convolution's width before and after pruning, or () where the run holds no plan.
+
+    Raises:
+        UsageError: the plan is damaged, or a newer slimdeploy wrote it.
+    """
+    path = next((p for p in (run / PLAN_FILE, run / "prune" / PLAN_FILE) if p.is_file()), None)
+    if path is None:
+        return ()
+    plan = read_json(path, what="plan")
+    try:
+        return tuple(
+            (str(layer), int(group["width"]), len(group["kept"]))
+            for group in plan["groups"]
+            for layer in group["layers"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is damaged: {error!r}", do="prune again") from error
+
+
+def read_lineage(run: Path) -> tuple[dict[str, Any], ...]:
+    """Return the run.json records below a run's folder in the order of the stages, each with its `folder`.
+
+    Raises:
+        UsageError: one of them is damaged, or a newer slimdeploy wrote it.
+    """
+    found = [place.parent for pattern in (RUN_FILE, f"*/{RUN_FILE}", f"*/*/{RUN_FILE}") for place in run.glob(pattern)]
+    records = []
+    for folder in found:
+        parts = folder.relative_to(run).parts
+        if parts and (parts[0] in SET_ASIDE or any(part.startswith(".") for part in parts)):
+            continue
+        records.append({**read_run(folder), "folder": "/".join(parts) or run.resolve().name})
+    return tuple(sorted(records, key=_place_in_order))
+
+
+def _place_in_order(record: Mapping[str, Any]) -> tuple[int, str]:
+    stage = record.get("stage")
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES), str(record["folder"]))
