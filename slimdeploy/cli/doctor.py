@@ -125,7 +125,7 @@ def _told(state: Mapping[str, Any], good: str) -> str:
 
 
 def _machine_rows(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
-    gpus = [f"{gpu['name']}, {gpu['memory_mib']} MiB, driver {gpu['driver']}" for gpu in machine["gpus"]]
+    gpus = [f"{g['name']}, {g['memory_mib'] or 'unknown'} MiB, driver {g['driver']}" for g in machine["gpus"]]
     memory = machine["memory_gib"]
     return [
         ("system", machine["system"]),
