@@ -54,6 +54,6 @@ def _quickened(recipe: Recipe) -> Recipe:
         finetune=recipe.finetune and dataclasses.replace(recipe.finetune, **one),
         prune=dataclasses.replace(recipe.prune, imgsz=QUICK_SCENES.size_px),
         export=tuple(dataclasses.replace(config, imgsz=imgsz) for config in recipe.export),
-        bench=dataclasses.replace(recipe.bench, samples=50, rounds=5),
+        bench=dataclasses.replace(recipe.bench, samples=60, rounds=6),
         val=dataclasses.replace(recipe.val, imgsz=QUICK_SCENES.size_px),
     )
