@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import platform
 import shutil
@@ -81,11 +80,13 @@ def config_dict(config: Any) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on; packages that are not installed are left out."""
+    from importlib import metadata  # a tenth of what `slimdeploy --help` takes
+
     found = {"slimdeploy": __version__, "python": platform.python_version()}
     for name in RECORDED_PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
     return found
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.util
-import os
 import platform
 import shutil
 import subprocess
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy._cores import usable_cores
+from slimdeploy._needs import is_installed
+from slimdeploy.bench import environment
 
 GIB = 1 << 30
 NVIDIA_SMI_TIMEOUT_S = 20.0
@@ -22,43 +22,18 @@ NVIDIA_SMI_TIMEOUT_S = 20.0
 
 def machine() -> dict[str, Any]:
     """Return what a person asks of a machine first; None stands for what the system does not tell."""
-    memory = memory_bytes()
+    memory_mib = environment.memory_total_mib()
     return {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "python": platform.python_version(),
-        "cpu": cpu_name(),
+        "cpu": environment.cpu_model() or platform.machine(),
         "cores": usable_cores(),
-        "memory_gib": None if memory is None else round(memory / GIB, 1),
+        "memory_gib": None if memory_mib is None else round(memory_mib / 1024, 1),
         "free_disk_gib": round(shutil.disk_usage(Path.cwd()).free / GIB, 1),
         "gpus": gpus(),
         "tensorrt": tensorrt(),
         "l4t": first_line(Path("/etc/nv_tegra_release")),
     }
-
-
-def cpu_name() -> str:
-    """Return the CPU's name as the system tells it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model"):
-                return value.strip()
-    return platform.processor() or platform.machine()
-
-
-def memory_bytes() -> int | None:
-    """Return the machine's memory, in bytes, or None where the system does not tell."""
-    if sys.platform == "win32":
-        return _windows_memory_bytes()
-    with contextlib.suppress(ValueError, OSError, AttributeError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
-
-
-def _windows_memory_bytes() -> int | None:  # pragma: no cover - Windows only
-    kilobytes = ctypes.c_ulonglong()
-    kernel32 = getattr(ctypes, "windll").kernel32  # noqa: B009 - there on Windows alone
-    return kilobytes.value * 1024 if kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)) else None
 
 
 def gpus() -> list[dict[str, Any]]:
@@ -81,7 +56,7 @@ def _gpu(line: str) -> dict[str, Any]:
 
 def tensorrt() -> str | None:
     """Return TensorRT's version where its Python bindings are installed, else None."""
-    if importlib.util.find_spec("tensorrt") is None:
+    if not is_installed("tensorrt"):
         return None
     for name in ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"):
         with contextlib.suppress(metadata.PackageNotFoundError):

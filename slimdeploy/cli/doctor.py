@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 from slimdeploy import __version__
 from slimdeploy._needs import EXTRAS, is_installed, pip_line
-from slimdeploy.cli import _machine
 from slimdeploy.cli._shared import JsonOption, show
 
 NAME = "doctor"
@@ -55,6 +53,8 @@ def command(json: JsonOption = False) -> None:
 
 def examine() -> dict[str, Any]:
     """Return what `slimdeploy doctor --json` prints; imports none of the packages that it looks for."""
+    from slimdeploy.cli import _machine
+
     versions = {module: _version(module) for modules in EXTRAS.values() for module in modules}
     complete = {extra: all(versions[module] for module in modules) for extra, modules in EXTRAS.items()}
     complete[""] = True
@@ -78,6 +78,8 @@ def _remark(verb: str, complete: Mapping[str, bool]) -> str:
 
 
 def _version(module: str) -> str | None:
+    from importlib import metadata
+
     if not is_installed(module):
         return None
     for package in PACKAGES.get(module, (module,)):
@@ -89,11 +91,15 @@ def _version(module: str) -> str | None:
 def _warnings() -> list[str]:
     if not is_installed("cv2") or _installed("opencv-python-headless"):
         return []
+    from slimdeploy.cli import _machine
+
     missing = _machine.missing_libraries(*OPENCV_LIBRARIES)
     return [f"OpenCV lacks {', '.join(missing)} of the system: apt install libgl1 libglib2.0-0"] if missing else []
 
 
 def _installed(package: str) -> bool:
+    from importlib import metadata
+
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:
