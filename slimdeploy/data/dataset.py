@@ -175,4 +175,16 @@ def _images(entry: Any, root: Path, yaml_path: Path, split: str) -> tuple[Path, 
             raise DataError(f"{yaml_path}: the {split} split names {place}, which is not there")
     if not found:
         raise DataError(f"{yaml_path}: the {split} split holds no images", wanted="image files such as .jpg or .png")
+    for image in found:
+        _require_bytes(image)
     return tuple(sorted(found))
+
+
+def _require_bytes(image: Path) -> None:
+    """Refuse what ultralytics' loader would leave out of training without an error."""
+    try:
+        size = image.stat().st_size
+    except OSError as error:
+        raise DataError(f"no image at {image}", do="mend the list of images, or copy the image again") from error
+    if not size:
+        raise DataError(f"the image {image} is empty (0 bytes)", do="copy it again, or remove it and its labels")

@@ -1,0 +1,1 @@
+"""One evaluation loop over any Session, and the scorers that judge its boxes."""

@@ -1,0 +1,182 @@
+"""Run a detector over a data set's split and score its boxes: one loop for every runtime."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from slimdeploy.accuracy import coco
+from slimdeploy.accuracy.boxes import Detections, Floats, Scorer, Scores, Truths
+from slimdeploy.accuracy.decode import decode
+from slimdeploy.accuracy.letterbox import Placement, letterbox
+from slimdeploy.backends.protocol import Session
+from slimdeploy.backends.registry import backend_for
+from slimdeploy.configs import ValConfig
+from slimdeploy.data.dataset import Dataset, label_path, read_labels
+from slimdeploy.data.images import read_image
+from slimdeploy.errors import ArtifactError, DataError
+from slimdeploy.records import Accuracy, Artifact, ModelSpec
+
+log = logging.getLogger("slimdeploy.accuracy")
+
+READERS = 2  # threads that decode images ahead of the detector
+AHEAD = 8  # images decoded ahead, at most
+PROGRESS_S = 2.0
+
+_Sample = tuple[Floats, Placement, Truths]
+
+
+def score(
+    artifact: Artifact, dataset: Dataset, config: ValConfig, *, backend: str = "", trust: bool = False
+) -> Accuracy:
+    """Open a model file and score it; see `evaluate`.
+
+    Args:
+        artifact: the model file.
+        dataset: what to score on.
+        config: split, thresholds and limits.
+        backend: the runtime's name; empty takes the format's own.
+        trust: open a .pt even if it holds unknown objects.
+    """
+    dataset.require_classes(artifact.spec.classes)
+    session = backend_for(artifact, backend, trust=trust).open(artifact)
+    try:
+        return evaluate(session, artifact.spec, dataset, config, name=Path(artifact.path).name)
+    finally:
+        session.close()
+
+
+def evaluate(
+    session: Session,
+    spec: ModelSpec,
+    dataset: Dataset,
+    config: ValConfig,
+    *,
+    name: str = "the model",
+    scorer: Scorer = coco.score,
+) -> Accuracy:
+    """Score a detector on one split, with ultralytics' preprocessing, thresholds and NMS.
+
+    Args:
+        session: the open detector.
+        spec: how to feed it.
+        dataset: what to score on.
+        config: split, thresholds and limits.
+        name: what messages call the model.
+        scorer: what judges the boxes.
+
+    Raises:
+        ArtifactError: the model's output has another shape than its classes ask for, or holds NaN or infinity.
+        DataError: the classes differ, an image does not decode, or no image of the split has a label.
+    """
+    dataset.require_classes(spec.classes)
+    samples = _samples(dataset.images(config.split), spec, dataset.classes)
+    detections: list[Detections] = []
+    truths: list[Truths] = []
+    progress = _Progress(name, len(dataset.images(config.split)))
+    for batch in _batches(samples, spec.batch):
+        outputs = _infer(session, spec, [input_chw for input_chw, _, _ in batch], name)
+        for output, (_, placement, truth) in zip(outputs, batch, strict=True):
+            detections.append(_boxes(output, placement, config))
+            truths.append(truth)
+        progress.tell(len(truths))
+    if not any(len(truth.labels) for truth in truths):
+        raise DataError(
+            f"the {config.split} split of {dataset.path} has no labels", wanted="one or more boxes to score against"
+        )
+    return _accuracy(scorer(detections, truths, config.max_det), truths, dataset, config.split)
+
+
+def _accuracy(scores: Scores, truths: Sequence[Truths], dataset: Dataset, split: str) -> Accuracy:
+    return Accuracy(
+        map50=scores.map50,
+        map50_95=scores.map50_95,
+        precision=scores.precision,
+        recall=scores.recall,
+        per_class={dataset.classes[label]: ap for label, ap in scores.per_class.items()},
+        images=len(truths),
+        boxes=sum(len(truth.labels) for truth in truths),
+        data=f"{dataset.name} ({split})",
+        rendered=dataset.rendered,
+    )
+
+
+class _Progress:
+    """Says now and then how far the evaluation is; a short one says nothing."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name, self.total = name, total
+        self.started = self.told = time.perf_counter()
+
+    def tell(self, done: int) -> None:
+        now = time.perf_counter()
+        if now - self.told >= PROGRESS_S:
+            self.told = now
+            rate = done / (now - self.started)
+            log.info("%s: %d of %d images, %.1f a second", self.name, done, self.total, rate)
+
+
+def _samples(images: Sequence[Path], spec: ModelSpec, classes: tuple[str, ...]) -> Iterator[_Sample]:
+    """Give inputs in order, a few read ahead."""
+    pool = ThreadPoolExecutor(READERS)
+    waiting: deque[Future[_Sample]] = deque()
+    try:
+        for image in images:
+            waiting.append(pool.submit(_sample, image, spec, classes))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _sample(path: Path, spec: ModelSpec, classes: tuple[str, ...]) -> _Sample:
+    image = read_image(path)
+    height, width = image.shape[:2]
+    labels = np.array(read_labels(label_path(path), classes), dtype=np.float64).reshape(-1, 5)
+    centre, half = labels[:, 1:3], labels[:, 3:5] / 2
+    xyxy = np.concatenate([centre - half, centre + half], axis=1) * [width, height, width, height]
+    truth = Truths(xyxy=xyxy, labels=labels[:, 0].astype(np.int64), size=(height, width))
+    input_chw, placement = letterbox(image, spec.imgsz, round_up=True)
+    return input_chw, placement, truth
+
+
+def _batches(samples: Iterator[_Sample], size: int) -> Iterator[list[_Sample]]:
+    batch: list[_Sample] = []
+    for sample in samples:
+        batch.append(sample)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _infer(session: Session, spec: ModelSpec, inputs: Sequence[Floats], name: str) -> Floats:
+    images = np.zeros((spec.batch, 3, *spec.imgsz), dtype=np.float32)  # a short last batch is filled with black
+    images[: len(inputs)] = inputs
+    outputs = session.run({"images": images})
+    output = np.asarray(outputs["output0"], dtype=np.float32) if "output0" in outputs else np.empty(0, np.float32)
+    if output.ndim != 3 or output.shape[0] != spec.batch or output.shape[1] != 4 + len(spec.classes):
+        raise ArtifactError(
+            f"{name} gives an output of shape {output.shape}",
+            wanted=f"({spec.batch}, {4 + len(spec.classes)}, anchors), the raw head",
+            do="export it with 'slimdeploy export'",
+        )
+    if not np.isfinite(output).all():
+        raise ArtifactError(
+            f"{name} gives NaN or infinity", wanted="finite boxes and scores", do="train or export it again"
+        )
+    return output[: len(inputs)]
+
+
+def _boxes(output: Floats, placement: Placement, config: ValConfig) -> Detections:
+    found = decode(output, conf=config.conf, iou=config.iou, max_det=config.max_det)
+    return Detections(xyxy=placement.to_original(found.xyxy), scores=found.scores, labels=found.labels)

@@ -1,0 +1,74 @@
+"""Fit an image into a detector's input as ultralytics does, and bring boxes back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from slimdeploy.accuracy.boxes import Floats
+
+PADDING_VALUE = 114
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where an image lies in a detector's input.
+
+    Attributes:
+        original: height and width of the image, in pixels.
+        resized: height and width of the image within the input, in pixels.
+        left: columns of padding before it.
+        top: rows of padding above it.
+    """
+
+    original: tuple[int, int]
+    resized: tuple[int, int]
+    left: int
+    top: int
+
+    def to_original(self, xyxy: Floats) -> Floats:
+        """Return boxes given in pixels of the input in pixels of the image, cut at its edges; both (n, 4)."""
+        height, width = self.original
+        gain = np.array([self.resized[1] / width, self.resized[0] / height] * 2, dtype=np.float32)
+        shifted = xyxy - np.array([self.left, self.top] * 2, dtype=np.float32)
+        limit = np.array([width, height] * 2, dtype=np.float32)
+        return np.asarray(np.clip(shifted / gain, 0, limit), dtype=np.float32)
+
+
+def letterbox(
+    image: npt.NDArray[np.uint8], imgsz: tuple[int, int], *, round_up: bool = False
+) -> tuple[Floats, Placement]:
+    """Scale an image into a detector's input and pad the rest, the image in the middle.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        imgsz: height and width of the input, in pixels.
+        round_up: round a broken side length up, as ultralytics' validator does, and not to the nearest, as its
+            predictor and a board do. The two differ by one row or column at most.
+
+    Returns:
+        The input, (3, imgsz) float32 RGB in 0..1, and where the image lies in it.
+    """
+    placement = place(image.shape[:2], imgsz, round_up=round_up)
+    height, width = placement.resized
+    if image.shape[:2] != (height, width):
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    padded = np.full((*imgsz, 3), PADDING_VALUE, dtype=np.uint8)
+    padded[placement.top : placement.top + height, placement.left : placement.left + width] = image
+    rgb_chw = np.ascontiguousarray(padded[:, :, ::-1].transpose(2, 0, 1))
+    return rgb_chw.astype(np.float32) / np.float32(255), placement
+
+
+def place(size: tuple[int, ...], imgsz: tuple[int, int], *, round_up: bool = False) -> Placement:
+    """Return where an image of height and width `size` lies in an input; see `letterbox`."""
+    height, width = size
+    gain = min(imgsz[0] / height, imgsz[1] / width)
+    fit = math.ceil if round_up else round
+    resized = tuple(min(max(int(fit(side * gain)), 1), most) for side, most in zip((height, width), imgsz, strict=True))
+    left = round((imgsz[1] - resized[1]) / 2 - 0.1)
+    top = round((imgsz[0] - resized[0]) / 2 - 0.1)
+    return Placement(original=(height, width), resized=(resized[0], resized[1]), left=left, top=top)

@@ -1,0 +1,84 @@
+"""`slimdeploy val`: score models side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slimdeploy._needs import needs
+from slimdeploy.cli._shared import ConfigOption, DataOption, JsonOption, TrustOption, show, table
+from slimdeploy.configs import ValConfig, build
+from slimdeploy.records import Row, as_json
+
+NAME = "val"
+HEADER = ("model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "precision", "recall")
+
+
+def command(
+    weights: Annotated[list[Path], typer.Argument(help="Models: .pt checkpoints and exported .onnx files.")],
+    data: DataOption,
+    split: Annotated[str | None, typer.Option(help="Which split to score on: val, test or train.")] = None,
+    imgsz: Annotated[int | None, typer.Option(help="Side of the input of a .pt, in pixels.")] = None,
+    backend: Annotated[str, typer.Option(help="The runtime; without it, the one of the file's format.")] = "",
+    config: ConfigOption = None,
+    trust: TrustOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Score models on the same images: size, GMACs, mAP, precision and recall, side by side.
+
+    Example: slimdeploy val dense.pt tuned.pt model.fp16.onnx --data visdrone.yaml --imgsz 640
+    """
+    with needs("onnx"):
+        from slimdeploy.accuracy.evaluate import score
+        from slimdeploy.backends.artifacts import read_artifact
+        from slimdeploy.data.dataset import read_dataset
+    from slimdeploy.recipes import section
+
+    settings = build(ValConfig, {"split": split, "imgsz": imgsz}, section(config, NAME))
+    side = (settings.imgsz, settings.imgsz)
+    artifacts = [read_artifact(path, imgsz=side, trust=trust) for path in weights]
+    dataset = read_dataset(data)
+    rows = []
+    for name, one in zip(short_names(weights), artifacts, strict=True):
+        accuracy = score(one, dataset, settings, backend=backend, trust=trust)
+        rows.append(
+            Row(
+                name=name,
+                file=Path(one.path).name,
+                format=one.format,
+                precision=one.precision,
+                parameters=one.parameters,
+                size_bytes=one.size_bytes,
+                macs=one.macs,
+                accuracy=accuracy,
+            )
+        )
+    show({"schema": 1, "rows": [as_json(row) for row in rows]}, text=as_text(rows), as_json=json)
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Return each file's name, with its folder where two files have the same name."""
+    names = [path.name for path in paths]
+    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """Return scored models as a table, with what a reader must know of the data below it."""
+    accuracy = rows[0].accuracy
+    if accuracy is None:
+        raise ValueError("only scored rows have a table of scores")
+    lines = [table(HEADER, [_cells(row) for row in rows])]
+    source = "rendered scenes, not photographs" if accuracy.rendered else "COCO metric"
+    lines.append(f"{accuracy.data}: {accuracy.images} images, {accuracy.boxes} boxes; {source}")
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    size = (f"{row.parameters:,}", f"{row.size_bytes / 1e6:.2f}", f"{row.macs / 1e9:.3f}")
+    if row.accuracy is None:
+        return (row.name, *size, "", "", "", "")
+    figures = (row.accuracy.map50, row.accuracy.map50_95, row.accuracy.precision, row.accuracy.recall)
+    return (row.name, *size, *(f"{figure:.3f}" for figure in figures))

@@ -1,0 +1,128 @@
+"""Scores against boxes whose scores can be told by hand, and against pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+
+from slimdeploy.accuracy import coco
+from slimdeploy.accuracy.boxes import Detections, Truths
+
+
+def truths(boxes, labels):
+    return Truths(
+        xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4), labels=np.array(labels, dtype=np.int64), size=(100, 100)
+    )
+
+
+def detections(boxes, labels, scores):
+    return Detections(
+        xyxy=np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        scores=np.array(scores, dtype=np.float32),
+        labels=np.array(labels, dtype=np.int64),
+    )
+
+
+BOX, FAR = [10, 10, 30, 30], [60, 60, 90, 90]
+
+
+def test_perfect_boxes_score_one_everywhere():
+    scores = coco.score([detections([BOX, FAR], [0, 1], [0.9, 0.8])], [truths([BOX, FAR], [0, 1])], 300)
+    assert (scores.map50, scores.map50_95) == pytest.approx((1, 1))
+    assert (scores.precision, scores.recall) == pytest.approx((1, 1))
+    assert scores.per_class == pytest.approx({0: 1, 1: 1})
+
+
+def test_no_detections_score_zero():
+    scores = coco.score([detections([], [], [])], [truths([BOX], [0])], 300)
+    assert (scores.map50, scores.map50_95, scores.precision, scores.recall) == (0, 0, 0, 0)
+    assert scores.per_class == {0: 0}
+
+
+def test_detections_far_from_every_object_score_zero():
+    scores = coco.score([detections([FAR], [0], [0.9])], [truths([BOX], [0])], 300)
+    assert (scores.map50, scores.precision, scores.recall) == (0, 0, 0)
+
+
+def test_a_class_that_the_split_lacks_is_left_out_of_the_mean():
+    scores = coco.score([detections([BOX, FAR], [0, 2], [0.9, 0.95])], [truths([BOX], [0])], 300)
+    assert scores.map50 == pytest.approx(1)
+    assert set(scores.per_class) == {0}
+
+
+def test_a_box_that_overlaps_by_half_counts_at_fifty_and_not_at_ninety_five():
+    shifted = [10, 10, 30, 24]  # IoU 0.7 with BOX
+    scores = coco.score([detections([shifted], [0], [0.9])], [truths([BOX], [0])], 300)
+    assert scores.map50 == pytest.approx(1)
+    assert scores.map50_95 == pytest.approx(0.5, abs=0.11)
+
+
+def test_false_alarms_below_the_best_confidence_leave_the_precision_alone():
+    found = detections([BOX, FAR], [0, 0], [0.9, 0.1])
+    scores = coco.score([found], [truths([BOX], [0])], 300)
+    assert (scores.precision, scores.recall) == pytest.approx((1, 1))
+
+
+def test_a_stronger_false_alarm_halves_the_precision():
+    found = detections([BOX, FAR], [0, 0], [0.6, 0.9])
+    scores = coco.score([found], [truths([BOX], [0])], 300)
+    assert (scores.precision, scores.recall) == pytest.approx((0.5, 1))
+
+
+def test_precision_and_recall_are_taken_at_one_confidence_for_all_classes():
+    recalls = np.array([0.0, 0.5, 1.0])
+    precision = np.array([[1.0, 1.0, 0.4], [1.0, 1.0, 1.0]])
+    confidence = np.array([[0.9, 0.9, 0.1], [0.9, 0.8, 0.7]])
+    p, r = coco.best_f1(precision, confidence, recalls)
+    assert (p, r) == pytest.approx((1.0, 0.75))  # at 0.7: first class recall 0.5, second 1
+
+
+def test_more_than_a_hundred_objects_of_a_class_can_be_found_in_one_image():
+    many = [[x, y, x + 4, y + 4] for x in range(0, 96, 6) for y in range(0, 96, 6)]
+    found = detections(many, [0] * len(many), np.linspace(0.9, 0.5, len(many)))
+    truth = truths(many, [0] * len(many))
+    assert len(many) > 200
+    assert coco.score([found], [truth], 300).map50 == pytest.approx(1)
+    assert coco.score([found], [truth], 100).map50 < 0.5
+
+
+def test_the_figures_are_those_of_pycocotools():
+    pycoco = pytest.importorskip("pycocotools.coco")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    found, held = crowds(seed=1)
+    scores = coco.score(found, held, 300)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = pycoco.COCO()
+        truth.dataset = coco._truth_index(held, [0, 1, 2]).dataset | {"info": {}}
+        truth.createIndex()
+        judge = cocoeval.COCOeval(truth, truth.loadRes(coco._found(found, [0, 1, 2])), "bbox")
+        judge.params.maxDets = [1, 10, 300]
+        judge.evaluate()
+        judge.accumulate()
+    precision = judge.eval["precision"][:, :, :, 0, -1]
+    assert 0.1 < scores.map50_95 < 0.9
+    assert scores.map50_95 == pytest.approx(precision.mean(), abs=1e-6)
+    assert scores.map50 == pytest.approx(precision[0].mean(), abs=1e-6)
+    assert scores.per_class == pytest.approx({k: precision[:, :, k].mean() for k in range(3)}, abs=1e-6)
+
+
+def crowds(*, seed):
+    rng = np.random.default_rng(seed)
+    found, held = [], []
+    for _ in range(12):
+        low = rng.uniform(0, 80, (20, 2))
+        boxes = np.concatenate([low, low + rng.uniform(6, 20, (20, 2))], axis=1)
+        labels = rng.integers(0, 3, 20)
+        seen = boxes[:16] + rng.normal(0, 1.0, (16, 4))
+        held.append(truths(boxes, labels))
+        found.append(detections(seen, np.where(rng.random(16) < 0.8, labels[:16], 0), rng.random(16)))
+    return found, held
+
+
+def test_scoring_prints_nothing(capsys):
+    coco.score([detections([BOX], [0], [0.9])], [truths([BOX], [0])], 300)
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "")
