@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slimdeploy.bench import stats
 from slimdeploy.bench.environment import same_machine
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import read_json
@@ -121,6 +122,8 @@ def _own(rows: Sequence[Row]) -> list[str]:
     for what, found in readings.items():
         if len(found) > 1:
             notes.append(f"Rows were timed with different {what}: {', '.join(sorted(found))}.")
+    if any(len(one.rounds) < stats.MIN_ROUNDS for one in timed[1:]):
+        notes.append(f"Fewer than {stats.MIN_ROUNDS} rounds show no difference of speed: measure again with more.")
     if any(not same_machine(timed[0].environment, one.environment) for one in timed[1:]):
         notes.append("Rows were timed with different settings or versions of the machine: see the environment.")
     return notes

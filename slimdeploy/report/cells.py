@@ -11,6 +11,7 @@ from slimdeploy.report.findings import Speedup, speedups
 
 NOT_MEASURED = "\N{EN DASH}"
 NO_DIFFERENCE = "no difference shown"
+TOO_FEW_ROUNDS = "too few rounds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,4 +123,5 @@ def _compared(report: Report, row: Row, found: Speedup | None) -> Cell:
     if found is None:
         first = row is report.rows[0] and row.latency is not None
         return Cell(text="1" if first else NOT_MEASURED, value=1.0 if first else None)
-    return Cell(text=f"{found.times if found.shown else NO_DIFFERENCE} {found.interval}", value=found.ratio)
+    shown = found.times if found.shown else NO_DIFFERENCE if found.enough else TOO_FEW_ROUNDS
+    return Cell(text=f"{shown} {found.interval}", value=found.ratio)

@@ -19,13 +19,23 @@ class Speedup:
         ratio: latency of the first model over that of this one: the median over the rounds.
         low: lower end of the 95 % interval.
         high: upper end of the 95 % interval.
-        shown: whether a difference is shown: enough rounds, and an interval that does not hold 1.
+        rounds: rounds that it rests on.
     """
 
     ratio: float
     low: float
     high: float
-    shown: bool
+    rounds: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether there were rounds enough for an interval to mean anything."""
+        return self.rounds >= stats.MIN_ROUNDS
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown: enough rounds, and an interval that does not hold 1."""
+        return self.enough and not self.low <= 1 <= self.high
 
     @property
     def digits(self) -> int:
@@ -48,7 +58,7 @@ def speedup(first: Measurement | None, other: Measurement | None) -> Speedup | N
     if first is None or other is None or len(first.rounds) != len(other.rounds):
         return None
     found = stats.ratio(other, first)
-    return Speedup(ratio=found.value, low=found.low, high=found.high, shown=found.shown)
+    return Speedup(ratio=found.value, low=found.low, high=found.high, rounds=found.rounds)
 
 
 def speedups(report: Report) -> tuple[Speedup | None, ...]:
@@ -114,9 +124,12 @@ def _speed_clause(first: Measurement | None, other: Measurement | None) -> str:
     if first is None or other is None or found is None:
         return "speed not compared"
     place = where(other) if where(other) == where(first) else f"{where(other)} against {where(first)}"
-    if not found.shown:
-        return f"no difference of speed shown ({found.times} times as fast {found.interval}) on {place}"
-    return f"{found.times} times as fast {found.interval} on {place}"
+    fast = f"{found.times} times as fast {found.interval}"
+    if found.shown:
+        return f"{fast} on {place}"
+    if not found.enough:
+        return f"speed not compared, for too few rounds ({fast} on {place})"
+    return f"no difference of speed shown ({fast}) on {place}"
 
 
 def _parameters_clause(first: int, other: int) -> str:

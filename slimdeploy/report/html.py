@@ -69,7 +69,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     cells = {row.name: one for row, one in zip(report.rows, table(report), strict=True)}
     found = dict(zip((row.name for row in report.rows), speedups(report), strict=True))[chosen.name]
     tiles = []
-    if found is not None:
+    if found is not None and found.enough:
         tiles.append(("times as fast" if found.shown else "no difference of speed shown", found.times, found.interval))
     for key, title in (
         ("p50_ms", "ms, p50"),

@@ -55,6 +55,8 @@ def _scatter(report: Report) -> list[Plot]:
             axes.plot([x], [y], MARKERS[index % len(MARKERS)], color=colour(report, row), markersize=8)
         axes.set_xlim(0, slowest * 1.1)
         axes.margins(y=0.18)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -0.03 * high), high)  # no score is below 0
         axes.set_xlabel("p50 latency, ms (less is better)")
         axes.set_ylabel("mAP50-95 (more is better)")
         _label_points(figure, axes, report, points)
@@ -150,13 +152,24 @@ def _widths_painter(widths: Sequence[Width]) -> Any:
         axes.stairs([before for _, before, _ in widths], edges, fill=True, color=GRID)
         axes.stairs([before for _, before, _ in widths], edges, color=MUTED, linewidth=1)
         axes.bar(range(len(widths)), [after for _, _, after in widths], width=0.72, color=SERIES[0])
-        starts = {
-            layer.split(".")[1] if "." in layer else layer: i for i, (layer, _, _) in reversed([*enumerate(widths)])
-        }
-        axes.set_xticks(list(starts.values()), [short(name) for name in starts], fontsize=8)
+        starts = _module_starts([layer for layer, _, _ in widths])
+        axes.set_xticks([place for place, _ in starts], [name for _, name in starts], fontsize=8)
         axes.set_xlim(-0.7, len(widths) - 0.3)
         axes.set_xlabel("module of the network")
         axes.set_ylabel("channels")
         axes.grid(axis="x", visible=False)
 
     return paint
+
+
+def _module_starts(layers: Sequence[str]) -> list[tuple[int, str]]:
+    """Return where each module's layers begin and its number, without those that would run into the one before."""
+    points_each, last = 690 / len(layers), -len(layers)
+    kept: list[tuple[int, str]] = []
+    names = [short(layer.split(".")[1] if "." in layer else layer) for layer in layers]
+    for place, name in enumerate(names):
+        new = place == 0 or name != names[place - 1]
+        if new and (place - last) * points_each >= 5 * len(name) + 4:
+            kept.append((place, name))
+            last = place
+    return kept

@@ -93,6 +93,11 @@ def test_rows_timed_in_another_way_are_noted(tmp_path, changes, said):
     assert said in " ".join(report_from([folder]).notes)
 
 
+def test_too_few_rounds_are_noted(tmp_path):
+    rows = [row(name, latency=measurement(name, 0.1, rounds=2)) for name in ("dense", "tuned")]
+    assert "Fewer than 6 rounds" in " ".join(report_from([write_bench(tmp_path / "bench", rows)]).notes)
+
+
 def test_no_runs_are_refused():
     with pytest.raises(UsageError, match="no runs to compare"):
         report_from([])

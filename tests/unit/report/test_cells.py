@@ -43,5 +43,11 @@ def test_a_difference_that_is_not_shown_is_not_given_as_one():
     assert second["speedup"].text.startswith("no difference shown [")
 
 
+def test_too_few_rounds_are_not_called_a_missing_difference():
+    timed = [measurement(name, s, rounds=2) for name, s in (("dense", 0.1), ("tuned", 0.05))]
+    _, second = cells(*(row(one.artifact, latency=one) for one in timed))
+    assert second["speedup"].text.startswith("too few rounds [")
+
+
 def test_a_name_cannot_steer_the_terminal():
     assert label("a\x1b[31mb\nc") == "a?[31mb?c"
