@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from _results import result_path
+
 from slimdeploy.pipeline import REPORT, run_recipe
 from slimdeploy.recipes import read_recipe
 from slimdeploy.report.terminal import as_text

@@ -47,7 +47,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def _ratio(speedup: Mapping[str, Any]) -> str:
-    text = f"{speedup['ratio']:.2f}× [{speedup['low']:.2f}, {speedup['high']:.2f}]"
+    text = f"{speedup['ratio']:.2f} times [{speedup['low']:.2f}, {speedup['high']:.2f}]"
     return text if speedup["shown"] else f"no difference shown ({text})"
 
 
