@@ -94,7 +94,8 @@ class _Way:
 
         self.recipe, self.out, self.trust = recipe, out, trust
         self.target = load_target(recipe.target)
-        self.data = read_dataset(recipe.data).as_input()
+        self.dataset = read_dataset(recipe.data)
+        self.data = self.dataset.as_input()
 
     def checkpoints(self) -> dict[str, Path]:
         """Make the dense, sparse, pruned and tuned checkpoints; return them by name, in order."""
@@ -172,9 +173,9 @@ class _Way:
         return bundles
 
     def _export(self, label: str, weights: Path, config: ExportConfig) -> Path:
-        from slimdeploy.stages.export import export
+        from slimdeploy.stages.export import export, export_inputs
 
-        inputs = {"weights": file_input(weights), "data": self.data}
+        inputs = export_inputs(weights, self.target, self.dataset)
         step = Step(
             folder=f"export/{label}", stage="export", config=config, inputs=inputs,
             make=lambda out: export(
