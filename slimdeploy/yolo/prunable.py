@@ -109,7 +109,7 @@ def _stacked(first: nn.Module, second: nn.Module) -> nn.Module:
 
 def _with_rows(conv: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     """Return a copy of a Conv block with other tensors, whose first dimension is its output channels."""
-    made = copy.deepcopy(conv)
+    made = copy.deepcopy(conv, {id(conv.act): conv.act})  # ultralytics shares one activation between all blocks
     for name, tensor in tensors.items():
         owner, _, leaf = name.rpartition(".")
         part = made.get_submodule(owner)
