@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import sys
@@ -50,6 +51,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Run the command line and end the process with the exit code of what happened."""
+    for stream in (sys.stdout, sys.stderr):  # a console of an old code page shows "?" for a dash and goes on
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
         code = app(prog_name="slimdeploy", standalone_mode=False)

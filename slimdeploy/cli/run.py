@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from slimdeploy.cli._shared import JsonOption, TrustOption, show
-from slimdeploy.records import Report, as_json
+from slimdeploy.records import Report
 
 NAME = "run"
 
@@ -33,11 +33,12 @@ def command(
 def show_run(report: Report, out: Path, *, json: bool) -> None:
     """Print a finished run: its table and where the page lies."""
     from slimdeploy.pipeline import REPORT
+    from slimdeploy.report.document import as_document
     from slimdeploy.report.terminal import as_text
 
     page = out / REPORT / "report.html"
     show(
-        {"report": str(page), **as_json(report)},
+        {"page": str(page), **as_document(report)},
         text=f"{as_text(report)}\n\nreport: {page}",
         as_json=json,
     )
