@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 
+import cv2
+import numpy as np
 import pytest
 
 from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.bench.measure import measure
 from slimdeploy.bench.process import Worker
 from slimdeploy.configs import BenchConfig
-from slimdeploy.errors import ArtifactError, DeviceError, MissingDependency, OutputExists, UsageError
+from slimdeploy.errors import ArtifactError, DataError, DeviceError, MissingDependency, OutputExists, UsageError
 from slimdeploy.lineage import read_run
 from slimdeploy.records import as_json
 from slimdeploy.report.build import report_from
@@ -177,3 +179,31 @@ def test_the_verb_refuses_a_missing_model_with_exit_code_2(command_line, tmp_pat
     assert (code, said) == (2, "")
     assert told.startswith("slimdeploy: no model at missing.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Write a data set of two images with the models' classes, and return its YAML."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    for name in ("a", "b"):
+        cv2.imwrite(str(folder / "images" / f"{name}.png"), np.full((32, 32, 3), 90, dtype=np.uint8))
+        (folder / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.25 0.25\n", encoding="utf-8")
+    path = folder / "data.yaml"
+    path.write_text("val: images\nnames: [car, van]\n", encoding="utf-8")
+    return path
+
+
+def test_with_data_each_row_holds_accuracy(two_models, labelled, tmp_path):
+    bench(find_models(two_models), QUICK, tmp_path / "out", data=labelled)
+    for row in report_from([tmp_path / "out"]).rows:
+        assert (row.accuracy.images, row.accuracy.boxes) == (2, 2)
+
+
+def test_data_of_other_classes_is_refused_before_anything_is_timed(two_models, labelled, tmp_path, monkeypatch):
+    other = labelled.with_name("other.yaml")
+    other.write_text("val: images\nnames: [car, tree]\n", encoding="utf-8")
+    monkeypatch.setattr("slimdeploy.bench.measure.Worker", None)
+    with pytest.raises(DataError, match=r"car.*tree"):
+        bench(find_models(two_models), QUICK, tmp_path / "out", data=other)

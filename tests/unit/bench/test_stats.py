@@ -117,5 +117,5 @@ def test_a_ratio_is_by_the_image_not_by_the_call():
 
 
 def test_models_of_different_runs_are_not_compared_round_by_round():
-    with pytest.raises(UsageError, match=r"10 rounds and .* 9 rounds"):
+    with pytest.raises(UsageError, match=r"10 rounds and .* has 9;"):
         ratio(noisy(0.010, seed=1), noisy(0.010, seed=1, rounds=9))
