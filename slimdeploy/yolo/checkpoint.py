@@ -7,6 +7,7 @@ import copy
 import logging
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
@@ -27,9 +28,13 @@ from slimdeploy.records import Checkpoint
 # rebuilds a dense network from the architecture, stops with this sentence in a KeyError.
 PRUNED_MARK = "this network is pruned and stock training would regrow it: train it with 'slimdeploy finetune'"
 
+# What torch's unpicklers raise on bytes that are no checkpoint; they trust their input to be well-formed.
 _UNREADABLE = (
-    RuntimeError, EOFError, TypeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError, ImportError,
+    RuntimeError, EOFError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError,
+    ImportError, OSError, struct.error, pickle.UnpicklingError,
 )  # fmt: skip
+# How a file that torch.save wrote starts: a zip archive, or before torch 1.6 a pickle of its magic number.
+_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
 
 
 def load(path: Path, *, trust: bool = False) -> tuple[nn.Module, Checkpoint]:
@@ -55,6 +60,9 @@ def load(path: Path, *, trust: bool = False) -> tuple[nn.Module, Checkpoint]:
 
 
 def _unpickle(path: Path, *, trust: bool) -> Any:
+    with path.open("rb") as stream:
+        if not stream.read(max(map(len, _STARTS))).startswith(_STARTS):
+            raise _damaged(path)
     try:
         with _quiet():
             contents, _ = torch_safe_load(str(path), safe_only=not trust)
@@ -72,12 +80,16 @@ def _unpickle(path: Path, *, trust: bool) -> Any:
                 wanted="a checkpoint that ultralytics wrote",
                 do="pass --trust only if you know who made the file: opening it can run any code",
             ) from error
-        raise CheckpointError(
-            f"{path} cannot be opened: it is truncated, damaged or no checkpoint",
-            wanted="a .pt file that ultralytics wrote",
-            do="copy or train it again",
-        ) from error
+        raise _damaged(path) from error
     return contents
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be opened: it is truncated, damaged or no checkpoint",
+        wanted="a .pt file that ultralytics wrote",
+        do="copy or train it again",
+    )
 
 
 @contextlib.contextmanager
