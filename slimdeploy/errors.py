@@ -1,16 +1,16 @@
 """Every error that slimdeploy raises on purpose, and the exit code each one ends the process with.
 
-    SlimdeployError                1  the work failed
-    ├── StageFailed                1  a stage could not finish (disk, foreign library)
-    ├── UsageError                 2  something was asked wrongly
-    │   ├── CheckpointError        2  a weights file is missing, damaged, unsafe or no YOLO
-    │   ├── DataError              2  a data set is missing, empty or mislabelled
-    │   ├── TargetError            2  a target is unknown or its file is wrong
-    │   ├── ArtifactError          2  an exported model or bundle is missing or wrong
-    │   └── OutputExists           2  the output is there already
-    ├── MissingDependency          3  an extra is not installed
-    ├── DeviceError                4  a device or a worker process failed
-    └── GateError                  5  a measured figure does not meet what was asked
+SlimdeployError                1  the work failed
+├── StageFailed                1  a stage could not finish (disk, foreign library)
+├── UsageError                 2  something was asked wrongly
+│   ├── CheckpointError        2  a weights file is missing, damaged, unsafe or no YOLO
+│   ├── DataError              2  a data set is missing, empty or mislabelled
+│   ├── TargetError            2  a target is unknown or its file is wrong
+│   ├── ArtifactError          2  an exported model or bundle is missing or wrong
+│   └── OutputExists           2  the output is there already
+├── MissingDependency          3  an extra is not installed
+├── DeviceError                4  a device or a worker process failed
+└── GateError                  5  a measured figure does not meet what was asked
 """
 
 from __future__ import annotations
