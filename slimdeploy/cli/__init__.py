@@ -18,6 +18,7 @@ from slimdeploy.cli import (
     doctor,
     export,
     finetune,
+    gate,
     prune,
     run,
     sparsify,
@@ -38,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (train, sparsify, prune, finetune, val, export, bench, compare, run, demo, targets, doctor):
+for verb in (train, sparsify, prune, finetune, val, export, bench, compare, gate, run, demo, targets, doctor):
     app.command(name=verb.NAME)(verb.command)
 
 

@@ -21,6 +21,7 @@ VERBS: Mapping[str, str] = {
     "export": "train",
     "bench": "onnx",
     "compare": "report",
+    "gate": "",
     "run": "train",
     "demo": "train",
     "targets": "",
@@ -32,12 +33,16 @@ REMARKS: Mapping[str, tuple[str, str]] = {
     "bench": ("train", ".pt files need the extra train"),
     "compare": ("report", "the table alone works without it"),
 }
+# What to know of an extra that is missing.
+EXTRA_REMARKS: Mapping[str, str] = {"trtcheck": "NVIDIA's parser, for Linux on x86-64 alone"}
 # Names on the package index, where they are not the module's.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "torch_pruning": ("torch-pruning",),
     "cv2": ("opencv-python", "opencv-python-headless"),
     "yaml": ("PyYAML",),
     "faster_coco_eval": ("faster-coco-eval",),
+    "tensorrt_rtx_bindings": ("tensorrt-rtx-cu13-bindings",),
+    "onnxruntime_ep_nv_tensorrt_rtx": ("onnxruntime-ep-nv-tensorrt-rtx-cu13",),
 }
 OPENCV_LIBRARIES = ("libGL.so.1", "libgthread-2.0.so.0")  # what opencv-python takes from the system on Linux
 
@@ -61,7 +66,7 @@ def examine() -> dict[str, Any]:
     return {
         "slimdeploy": __version__,
         "packages": versions,
-        "extras": {extra: _state(complete[extra], extra) for extra in EXTRAS},
+        "extras": {extra: _state(complete[extra], extra, _extra_remark(extra, complete)) for extra in EXTRAS},
         "verbs": {verb: _state(complete[extra], extra, _remark(verb, complete)) for verb, extra in VERBS.items()},
         "machine": _machine.machine(),
         "warnings": _warnings(),
@@ -75,6 +80,10 @@ def _state(works: bool, extra: str, remark: str = "") -> dict[str, Any]:
 def _remark(verb: str, complete: Mapping[str, bool]) -> str:
     extra, remark = REMARKS.get(verb, ("", ""))
     return "" if complete[extra] else remark
+
+
+def _extra_remark(extra: str, complete: Mapping[str, bool]) -> str:
+    return "" if complete[extra] else EXTRA_REMARKS.get(extra, "")
 
 
 def _version(module: str) -> str | None:

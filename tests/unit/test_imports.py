@@ -127,11 +127,17 @@ def test_targets_works_without_any_extra():
     assert "orin-nano-8gb" in ended.stdout
 
 
+def test_gate_works_without_any_extra(tmp_path):
+    write_json(tmp_path / "bench.json", {"schema": 1, "title": "a", "rows": [as_json(ROW)], "notes": []})
+    ended = without_extras("gate", str(tmp_path), "--max-size-mb", "1")
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_doctor_works_without_any_extra_and_names_the_pip_lines():
     ended = without_extras("doctor", "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert {verb for verb, state in found["verbs"].items() if state["works"]} == {"targets", "doctor"}
+    assert {verb for verb, state in found["verbs"].items() if state["works"]} == {"gate", "targets", "doctor"}
     assert {name: extra["install"] for name, extra in found["extras"].items()} == {n: pip_line(n) for n in EXTRAS}
 
 
