@@ -65,6 +65,8 @@ def parse_imgsz(text: str | None) -> tuple[int, int] | None:
 
 def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
     """Return an exported bundle as lines for a person; the last one says what to do next."""
+    from slimdeploy.bundle.trtcheck import KINDS
+
     model, check = manifest["model"], manifest["check"]
     size_mb = manifest["files"][model["file"]]["size_bytes"] / 1e6
     shape = "x".join(str(side) for side in manifest["input"]["shape"])
@@ -72,14 +74,22 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
         f"bundle: {folder}, for {manifest['target']['title']}",
         f"model:  {model['file']}, {size_mb:.2f} MB, {model['precision']}, opset {model['opset']}, input {shape}",
         f"size:   {model['parameters']:,} parameters, {model['macs'] / 1e9:.3f} GMACs",
-        f"check:  agrees with PyTorch on {check['images']} {check['source']}: over {check['boxes']} boxes the largest shift "
-        f"is {check['box_shift_px']:.2g} px, the largest change of a score {check['score_change']:.2g}",
+        f"check:  agrees with PyTorch on {check['images']} {check['source']}; over {check['boxes']} boxes, the largest "
+        f"shift is {check['box_shift_px']:.2g} px and the largest change of a score {check['score_change']:.2g}",
     ]
     if model["float_nodes"]:
         lines.append(f"float:  {len(model['float_nodes'])} nodes stay float32: {_reasons(model['float_nodes'])}")
+    if manifest["target"]["kind"] in KINDS:
+        lines.append(f"parser: {_parser(manifest['board'])}")
     if "build" in manifest["board"]:
-        lines.append("board:  not run on a board yet, nor read by NVIDIA's parser")
+        lines.append("board:  not run on a board yet")
     return "\n".join([*lines, then])
+
+
+def _parser(board: dict[str, str]) -> str:
+    if board["nvidia_parser"] == "accepted":
+        return f"NVIDIA's ({board['nvidia_parser_version']}) accepts the graph"
+    return f"NVIDIA's was not run: {board.get('nvidia_parser_reason', 'no reason is known')}"
 
 
 def _reasons(nodes: list[dict[str, str]]) -> str:

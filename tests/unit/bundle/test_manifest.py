@@ -1,0 +1,184 @@
+"""A bundle says how to feed its model, follows its schema, and is refused once a file in it changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slimdeploy.bundle import verify
+from slimdeploy.bundle.manifest import Contents, published_schema, read_manifest, validate
+from slimdeploy.bundle.pack import licence_text, pack
+from slimdeploy.configs import ExportConfig
+from slimdeploy.errors import ArtifactError
+from slimdeploy.lineage import stage_run
+from slimdeploy.records import Artifact, Checkpoint, ModelSpec, Target
+
+CHECK = {
+    "against": "PyTorch",
+    "runtime": "ONNX Runtime",
+    "source": "rendered scenes",
+    "images": 8,
+    "boxes": 300,
+    "box_shift_px": 0.2,
+    "score_change": 0.001,
+    "raw_difference": 1.5,
+    "box_tolerance_px": 1.0,
+    "score_tolerance": 0.02,
+}
+KEYWORDS = {
+    "$schema", "title", "description", "type", "const", "enum", "pattern", "minimum", "properties", "required",
+    "additionalProperties", "propertyNames", "items", "minItems", "maxItems",
+}  # fmt: skip
+
+
+@pytest.fixture
+def contents() -> Contents:
+    spec = ModelSpec(task="detect", classes=("car", "van"), imgsz=(384, 640))
+    return Contents(
+        artifact=Artifact(
+            path="elsewhere/model.fp16.onnx", format="onnx", precision="fp16", sha256="a" * 64, spec=spec,
+            parameters=100, macs=1000, size_bytes=5,
+        ),
+        checkpoint=Checkpoint(
+            path="runs/tuned.pt", sha256="b" * 64, task="detect", classes=spec.classes, stride=32, parameters=110,
+            size_bytes=9, pruned=True,
+        ),
+        target=Target(
+            name="board", title="A board", kind="jetson", runtime="tensorrt", precisions=("fp32", "fp16"),
+            alignment={"fp32": 8, "fp16": 8}, opset=13, tensorrt=("8.5.2",),
+        ),
+        opset=13,
+        ir_version=7,
+        check=CHECK,
+        float_nodes=({"node": "softmax", "why": "decoding"},),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def bundle(tmp_path, contents) -> Path:
+    out = tmp_path / "bundle"
+    with stage_run("export", config=ExportConfig(), inputs={}, out=out) as run:
+        (run.folder / "model.fp16.onnx").write_bytes(b"model")
+        pack(run.folder, contents)
+    return out
+
+
+def test_a_manifest_says_how_to_feed_the_model_and_read_its_output(bundle):
+    manifest = read_manifest(bundle)
+    assert manifest["input"]["shape"] == [1, 3, 384, 640]
+    assert (manifest["input"]["colour"], manifest["input"]["letterbox"]["padding"]) == ("RGB", 114)
+    assert manifest["output"]["shape"] == [1, 6, 48 * 80 + 24 * 40 + 12 * 20]
+    assert (manifest["model"]["name"], manifest["model"]["file"]) == ("tuned", "model.fp16.onnx")
+    assert manifest["model"]["classes"] == ["car", "van"]
+    assert manifest["model"]["pruned"] is True
+
+
+def test_a_manifest_says_that_no_board_and_no_parser_has_seen_the_graph(bundle):
+    board = read_manifest(bundle)["board"]
+    assert (board["run"], board["nvidia_parser"]) == ("not run", "not run")
+    assert board["build"].endswith("--onnx=model.fp16.onnx --saveEngine=model.engine --fp16")
+
+
+def test_labels_are_the_classes_in_label_order(bundle):
+    assert (bundle / "labels.txt").read_text(encoding="utf-8") == "car\nvan\n"
+
+
+def test_a_bundle_carries_the_licence_of_the_code_and_says_whose_the_weights_are(bundle):
+    assert (bundle / "LICENSE").read_text(encoding="utf-8") == licence_text()
+    assert "AFFERO" in licence_text().upper() or "AGPL-3.0" in licence_text()
+    assert "their owner's" in read_manifest(bundle)["licence"]
+
+
+def test_a_whole_bundle_is_accepted(bundle):
+    assert verify(bundle) == read_manifest(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.fp16.onnx", "labels.txt", "LICENSE", "manifest.json"])
+def test_an_altered_file_is_refused_by_name(bundle, name):
+    (bundle / name).write_bytes((bundle / name).read_bytes() + b"\n")
+    with pytest.raises(ArtifactError, match=f"an altered {name}"):
+        verify(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.fp16.onnx", "labels.txt", "manifest.json", "run.json"])
+def test_a_missing_file_is_refused_by_name(bundle, name):
+    (bundle / name).unlink()
+    with pytest.raises(ArtifactError, match=name):
+        verify(bundle)
+
+
+def test_a_file_that_is_not_part_of_the_bundle_is_refused(bundle):
+    (bundle / "model.engine").write_bytes(b"native code")
+    with pytest.raises(ArtifactError, match=r"holds model\.engine, which is not part of it"):
+        verify(bundle)
+
+
+def test_a_folder_in_place_of_a_file_is_refused(bundle):
+    (bundle / "labels.txt").unlink()
+    (bundle / "labels.txt").mkdir()
+    with pytest.raises(ArtifactError, match="no ordinary file"):
+        verify(bundle)
+
+
+def test_a_run_record_without_the_manifests_hash_is_refused(bundle):
+    record = json.loads((bundle / "run.json").read_text(encoding="utf-8"))
+    del record["outputs"]["manifest.json"]
+    (bundle / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"without the hash of manifest\.json"):
+        verify(bundle)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        pytest.param(lambda path: None, "no bundle manifest", id="none there"),
+        pytest.param(lambda path: path.write_text("{", encoding="utf-8"), "is not a bundle manifest", id="truncated"),
+        pytest.param(lambda path: path.write_text('{"schema": 99}', encoding="utf-8"), "schema 99", id="newer"),
+        pytest.param(lambda path: path.write_text('{"schema": 1}', encoding="utf-8"), "model is missing", id="empty"),
+    ],
+)
+def test_a_damaged_manifest_is_refused_with_the_reason(tmp_path, make, says):
+    make(tmp_path / "manifest.json")
+    with pytest.raises(ArtifactError, match=says):
+        read_manifest(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_no_bundle(tmp_path):
+    with pytest.raises(ArtifactError, match="no bundle at"):
+        read_manifest(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "says"),
+    [
+        pytest.param("model", "precision", "fp8", r"model\.precision is 'fp8'", id="unknown precision"),
+        pytest.param("model", "opset", "13", r"model\.opset is '13'", id="number as text"),
+        pytest.param("model", "file", "../model.onnx", r"model\.file", id="file outside the folder"),
+        pytest.param("model", "classes", [], r"model\.classes has 0 entries", id="no classes"),
+        pytest.param("input", "shape", [1, 3, 640], r"input\.shape has 3 entries", id="shape too short"),
+        pytest.param("check", "images", 0, r"check\.images is 0", id="checked on nothing"),
+        pytest.param("board", "fps", 99, r"board\.fps is not known", id="unknown key"),
+        pytest.param("files", "../x", {}, r"files\.\.\./x has a name", id="hash of a file outside"),
+        pytest.param("files", "x", {"sha256": "0"}, r"files\.x\.size_bytes is missing", id="file without size"),
+    ],
+)
+def test_a_manifest_that_departs_from_the_schema_is_refused_where_it_does(bundle, section, key, value, says):
+    manifest = read_manifest(bundle)
+    manifest[section][key] = value
+    with pytest.raises(ArtifactError, match=says):
+        validate(manifest, "manifest.json")
+
+
+def test_the_published_schema_uses_no_keyword_that_the_check_does_not_know():
+    def keywords(schema):
+        yield from schema
+        for key in ("properties",):
+            for one in schema.get(key, {}).values():
+                yield from keywords(one)
+        for key in ("items", "additionalProperties"):
+            if isinstance(schema.get(key), dict):
+                yield from keywords(schema[key])
+
+    assert set(keywords(published_schema())) <= KEYWORDS
