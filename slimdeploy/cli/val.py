@@ -71,8 +71,11 @@ def as_text(rows: Sequence[Row]) -> str:
     if accuracy is None:
         raise ValueError("only scored rows have a table of scores")
     lines = [table(HEADER, [_cells(row) for row in rows])]
-    source = "rendered scenes, not photographs" if accuracy.rendered else "COCO metric"
-    lines.append(f"{accuracy.data}: {accuracy.images} images, {accuracy.boxes} boxes; {source}")
+    lines.append(f"{accuracy.data}: {accuracy.images} images, {accuracy.boxes} boxes, COCO metric")
+    if accuracy.rendered:
+        lines.append(
+            "These images are rendered, not photographed: the scores tell how models compare, not how they fly."
+        )
     return "\n".join(lines)
 
 

@@ -108,35 +108,41 @@ def read_labels(path: Path, classes: tuple[str, ...]) -> list[tuple[int, float, 
     """Return the boxes of one image as (class, centre x, centre y, width, height), the last four as shares in 0..1.
 
     A missing file means an image without objects. Rows with more than five columns are polygons, and give the box
-    around them.
+    around them. A row that stands there twice counts once, as in ultralytics.
 
     Raises:
         DataError: a row is damaged, or names a class that the data set lacks.
     """
     if not path.exists():
         return []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text", wanted="a class number and four shares in each row") from error
     boxes = []
-    for number, row in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, row in enumerate(text.splitlines(), start=1):
         if row.strip():
             boxes.append(_box(row.split(), f"{path}:{number}", classes))
-    return boxes
+    return list(dict.fromkeys(boxes))
 
 
 def _box(fields: list[str], where: str, classes: tuple[str, ...]) -> tuple[int, float, float, float, float]:
     try:
-        label, shares = int(float(fields[0])), [float(f) for f in fields[1:]]
+        number, *shares = (float(f) for f in fields)
     except ValueError as error:
         raise DataError(f"{where} holds {' '.join(fields)!r}", wanted="a class number and four shares") from error
-    if not 0 <= label < len(classes):
+    if number not in range(len(classes)):
         raise DataError(
-            f"{where} names class {label}", wanted=f"0 to {len(classes) - 1}", do="mend the label, or the YAML's names"
+            f"{where} names class {fields[0]}",
+            wanted=f"0 to {len(classes) - 1}",
+            do="mend the label, or the YAML's names",
         )
     if len(fields) > LABEL_COLUMNS and len(shares) % 2 == 0:
         xs, ys = shares[0::2], shares[1::2]
         shares = [(min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)]
     if len(shares) != LABEL_COLUMNS - 1 or not all(-0.01 <= s <= 1.01 for s in shares):
         raise DataError(f"{where} holds {' '.join(fields)!r}", wanted="a class number and four shares in 0..1")
-    return label, shares[0], shares[1], shares[2], shares[3]
+    return int(number), shares[0], shares[1], shares[2], shares[3]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -169,8 +175,8 @@ def _images(entry: Any, root: Path, yaml_path: Path, split: str) -> tuple[Path, 
         if place.is_dir():
             found += [p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
         elif place.suffix == ".txt" and place.is_file():
-            lines = place.read_text(encoding="utf-8").split()
-            found += [place.parent / line for line in lines]
+            lines = place.read_text(encoding="utf-8").splitlines()
+            found += [place.parent / line.strip() for line in lines if line.strip()]
         else:
             raise DataError(f"{yaml_path}: the {split} split names {place}, which is not there")
     if not found:
