@@ -1,0 +1,89 @@
+"""`slimdeploy val` on real ONNX files and rendered scenes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from slimdeploy.cli import app
+from slimdeploy.cli.val import as_text, short_names
+from slimdeploy.records import Accuracy, Row
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two grey images with a car each, for the classes of the small models."""
+    import cv2
+    import numpy as np
+
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "val").mkdir(parents=True)
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / "images" / "val" / f"{number}.png"), np.full((40, 60, 3), 90, dtype=np.uint8))
+        (tmp_path / "labels" / "val" / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n", encoding="utf-8")
+    text = "val: images/val\nnames: [car, van]\nslimdeploy_rendered: true\n"
+    (tmp_path / "data.yaml").write_text(text, encoding="utf-8")
+    return tmp_path / "data.yaml"
+
+
+def val(*arguments):
+    return CliRunner().invoke(app, ["val", *map(str, arguments)])
+
+
+def test_models_stand_side_by_side(two_models, data):
+    result = val(*two_models, "--data", data)
+    header, dense, pruned, source, note = result.stdout.splitlines()
+    assert header.split() == ["model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "precision", "recall"]
+    assert (dense.split()[0], pruned.split()[0]) == ("dense.onnx", "pruned.onnx")
+    assert "2 images, 2 boxes" in source
+    assert "rendered, not photographed" in note
+
+
+def test_json_holds_rows_that_a_report_can_take(two_models, data):
+    answer = json.loads(val(*two_models, "--data", data, "--json").stdout)
+    assert answer["schema"] == 1
+    first, second = answer["rows"]
+    assert first["macs"] > second["macs"] > 0
+    assert first["accuracy"]["rendered"] is True
+    assert first["latency"] is None
+
+
+def test_a_model_that_gives_no_numbers_is_named(conv_model, data):
+    error = val(conv_model("broken", broken=True), "--data", data).exception
+    assert str(error).startswith("broken.onnx gives NaN or infinity")
+
+
+def test_other_classes_end_it_before_anything_runs(two_models, data):
+    data.write_text("val: images/val\nnames: [car, bus]\n", encoding="utf-8")
+    error = val(*two_models, "--data", data).exception
+    assert "wanted: the network's classes ['car', 'van']" in str(error)
+
+
+def test_files_of_the_same_name_are_told_apart():
+    paths = [Path("a/model.onnx"), Path("b/model.onnx"), Path("dense.pt")]
+    assert short_names(paths) == [str(paths[0]), str(paths[1]), "dense.pt"]
+
+
+def test_photographs_get_no_warning():
+    accuracy = Accuracy(
+        map50=0.5, map50_95=0.25, precision=0.6, recall=0.4, per_class={}, images=2, boxes=3, data="aerial (val)"
+    )
+    row = Row(
+        name="dense.pt", file="dense.pt", format="pt", precision="fp32", parameters=3_000_000, size_bytes=6_200_000,
+        macs=4_400_000_000, accuracy=accuracy,
+    )  # fmt: skip
+    table, source = as_text([row]).rsplit("\n", 1)
+    assert table.splitlines()[1].split() == [
+        "dense.pt",
+        "3,000,000",
+        "6.20",
+        "4.400",
+        "0.500",
+        "0.250",
+        "0.600",
+        "0.400",
+    ]
+    assert source == "aerial (val): 2 images, 3 boxes, COCO metric"
