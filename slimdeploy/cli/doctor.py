@@ -24,6 +24,7 @@ VERBS: Mapping[str, str] = {
     "gate": "",
     "run": "train",
     "demo": "train",
+    "visdrone": "onnx",
     "targets": "",
     "doctor": "",
 }
@@ -44,7 +45,8 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "tensorrt_rtx_bindings": ("tensorrt-rtx-cu13-bindings",),
     "onnxruntime_ep_nv_tensorrt_rtx": ("onnxruntime-ep-nv-tensorrt-rtx-cu13",),
 }
-OPENCV_LIBRARIES = ("libGL.so.1", "libgthread-2.0.so.0")  # what opencv-python takes from the system on Linux
+# What opencv-python takes from the system on Linux; seen missing on a bare Debian.
+OPENCV_LIBRARIES = ("libGL.so.1", "libgthread-2.0.so.0", "libxcb.so.1")
 
 
 def command(json: JsonOption = False) -> None:

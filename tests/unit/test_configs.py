@@ -75,5 +75,5 @@ def test_a_value_out_of_range_is_refused_by_name(config, settings, wrong):
 def test_every_setting_has_a_default_and_says_what_it_is(config):
     described = "".join(base.__doc__ or "" for base in config.__mro__)
     for field in dataclasses.fields(config):
-        assert field.default is not dataclasses.MISSING
+        assert {field.default, field.default_factory} != {dataclasses.MISSING}
         assert f"{field.name}:" in described
