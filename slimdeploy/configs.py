@@ -232,13 +232,31 @@ class SceneConfig:
 
     train: int = 240
     val: int = 60
-    size_px: int = 256
+    size_px: int = 192
     seed: int = 0
 
     def __post_init__(self) -> None:
         _check(self.train >= 1 and self.val >= 1, f"{self.train} + {self.val} images", "1 or more in each split")
         _check(self.size_px >= 64, f"an image of {self.size_px} px", "64 px or more")
         _check(self.seed >= 0, f"a seed of {self.seed}", "0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisdroneConfig:
+    """Turning a VisDrone-DET download into a data set.
+
+    Attributes:
+        tile: side of the tiles that bigger images are cut into, in pixels; 0 leaves them whole.
+        overlap: least share of a tile that its neighbour shows too: with 0.2 of 640 px, an object of up to 128 px is
+            whole in one of them.
+    """
+
+    tile: int = 0
+    overlap: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check(self.tile == 0 or self.tile >= 64, f"tiles of {self.tile} px", "64 px or more, or 0 for whole images")
+        _check(0 <= self.overlap <= 0.9, f"an overlap of {self.overlap}", "a share in 0..0.9")
 
 
 def build(config: type[Config], *layers: Mapping[str, Any]) -> Config:

@@ -25,6 +25,7 @@ from slimdeploy.cli import (
     targets,
     train,
     val,
+    visdrone,
 )
 from slimdeploy.errors import INTERRUPTED_EXIT_CODE, SlimdeployError, StageFailed
 
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (train, sparsify, prune, finetune, val, export, bench, compare, gate, run, demo, targets, doctor):
+for verb in (train, sparsify, prune, finetune, val, export, bench, compare, gate, run, demo, visdrone, targets, doctor):
     app.command(name=verb.NAME)(verb.command)
 
 

@@ -96,10 +96,15 @@ def read_dataset(path: Path, *, check_labels: bool = True) -> Dataset:
 
 def label_path(image: Path) -> Path:
     """Return where an image's labels lie: `labels` for the last folder called `images`, `.txt` for its suffix."""
+    return beside(image, "labels")
+
+
+def beside(image: Path, folder: str) -> Path:
+    """Return an image's text file in a folder beside `images`, which is the last folder of that name."""
     parts = list(image.parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i] == "images":
-            parts[i] = "labels"
+            parts[i] = folder
             break
     return Path(*parts).with_suffix(".txt")
 

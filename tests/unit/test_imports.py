@@ -154,6 +154,7 @@ def test_doctor_works_without_any_extra_and_names_the_pip_lines():
         pytest.param(["compare", "run", "--html", "report.html"], id="compare"),
         pytest.param(["run", "recipe.toml", "--out", "out"], id="run"),
         pytest.param(["demo", "--out", "out"], id="demo"),
+        pytest.param(["visdrone", "run", "--out", "out"], id="visdrone"),
     ],
 )
 def test_a_verb_whose_extra_is_missing_says_which_pip_line_adds_it(argv, tmp_path):

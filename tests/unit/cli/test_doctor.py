@@ -45,7 +45,7 @@ def test_in_the_light_core_three_verbs_work(installed):
 
 def test_with_the_onnx_extra_its_verbs_work(installed):
     installed(*EXTRAS["onnx"])
-    assert verbs_that_work() == {"gate", "targets", "doctor", "val", "bench"}
+    assert verbs_that_work() == {"gate", "targets", "doctor", "val", "bench", "visdrone"}
 
 
 def test_with_the_train_extra_every_verb_works(installed):
