@@ -101,7 +101,7 @@ def new_scene(rng: np.random.Generator, frame: Frame) -> Scene:
         _park_at_kerb(rng, road, roads, frame.reach_m, things)
     for plot in plots:
         _park_in_bays(rng, plot, things)
-    _walk(rng, roads, frame.reach_m, things)
+    _walk(rng, roads, plots, frame.reach_m, things)
     trees = _trees(rng, plots, roads, frame.reach_m)
     near = tuple(thing for thing in things if frame.shows(thing.at, SHADOW_REACH_M))
     return Scene(frame=frame, roads=roads, plots=plots, things=near, trees=trees)
@@ -204,7 +204,9 @@ def _park_in_bays(rng: np.random.Generator, plot: Plot, things: list[Thing]) -> 
                 things.append(thing)
 
 
-def _walk(rng: np.random.Generator, roads: Sequence[Road], reach: float, things: list[Thing]) -> None:
+def _walk(
+    rng: np.random.Generator, roads: Sequence[Road], plots: Sequence[Plot], reach: float, things: list[Thing]
+) -> None:
     for _ in range(int(rng.integers(6, 20))):
         road = choose(rng, roads)
         side = choose(rng, (-1, 1))
@@ -213,8 +215,13 @@ def _walk(rng: np.random.Generator, roads: Sequence[Road], reach: float, things:
             beside = rng.uniform(-reach, reach)
         at = road.scene(rng.uniform(-reach, reach), beside)
         person = new_thing(rng, "pedestrian", at, rng.uniform(0, 2 * math.pi))
-        if _is_free(person, things):
+        if not _on_roof(person, plots) and _is_free(person, things):
             things.append(person)
+
+
+def _on_roof(thing: Thing, plots: Sequence[Plot]) -> bool:
+    x, y = thing.at
+    return any(x0 < x < x1 and y0 < y < y1 for plot in plots for x0, y0, x1, y1 in plot.roofs)
 
 
 def _is_free(thing: Thing, others: Sequence[Thing]) -> bool:
