@@ -2,6 +2,7 @@
 #   make demo    run the whole way on rendered scenes and print the table
 #   make test    lint, check types and run the tests
 #   make lint    lint and check types alone
+#   make trtcheck    add NVIDIA's ONNX parser (146 MB; Linux on x86-64), which tests then use
 # Each makes .venv when it is missing; a second run installs nothing. README.md has the PowerShell lines.
 #
 # PYTHON=python3.12 names another Python.
@@ -15,8 +16,9 @@ OUT ?= demo-run
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TRTCHECK_STAMP := $(VENV)/.trtcheck
 
-.PHONY: demo test lint
+.PHONY: demo test lint trtcheck
 
 demo: $(STAMP)
 	$(BIN)/slimdeploy demo --out $(OUT)
@@ -28,6 +30,12 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+trtcheck: $(TRTCHECK_STAMP)
+
+$(TRTCHECK_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -e ".[trtcheck]"
+	@touch $@
 
 $(STAMP): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; do: apt install python3 python3-venv" >&2; exit 1; }

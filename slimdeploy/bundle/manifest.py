@@ -15,6 +15,7 @@ from typing import Any
 from slimdeploy.backends.protocol import INPUT, OUTPUT
 from slimdeploy.bundle.next_step import build_command
 from slimdeploy.bundle.schema import problems
+from slimdeploy.bundle.trtcheck import NOT_ASKED, Verdict
 from slimdeploy.errors import ArtifactError, UsageError
 from slimdeploy.lineage import read_json, sha256_file, versions
 from slimdeploy.records import Artifact, Checkpoint, Target
@@ -39,6 +40,7 @@ class Contents:
         ir_version: of the ONNX file.
         check: how it was compared with its network.
         float_nodes: nodes that stay float32 in a graph of lower precision, each with `node` and `why`.
+        parser: what NVIDIA's own ONNX parser says of the graph.
     """
 
     artifact: Artifact
@@ -48,6 +50,7 @@ class Contents:
     ir_version: int
     check: Mapping[str, Any]
     float_nodes: tuple[Mapping[str, str], ...] = ()
+    parser: Verdict = NOT_ASKED
 
 
 def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def _target(target: Target) -> dict[str, Any]:
 
 def _board(contents: Contents) -> dict[str, Any]:
     """What is known of the board: nothing was run there, and that is said."""
-    board: dict[str, Any] = {"run": "not run", "nvidia_parser": "not run"}
+    board: dict[str, Any] = {"run": "not run", **contents.parser.as_manifest()}
     if contents.target.runtime == "tensorrt":
         name = Path(contents.artifact.path).name
         board["build"] = build_command(contents.target.tensorrt, contents.artifact.precision, name)

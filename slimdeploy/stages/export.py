@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from slimdeploy._needs import needs
 from slimdeploy.backends.artifacts import read_artifact, require_stride
 from slimdeploy.backends.protocol import INPUT, OUTPUT
+from slimdeploy.bundle import trtcheck
 from slimdeploy.bundle.manifest import Contents
 from slimdeploy.bundle.pack import pack
 from slimdeploy.configs import ExportConfig
@@ -44,7 +45,8 @@ def export(
 ) -> Path:
     """Export a detector to ONNX and pack it: `model.<precision>.onnx`, manifest.json, labels.txt, LICENSE.
 
-    The graph is compared with the network on `config.check_images` images before the folder gets its name.
+    Before the folder gets its name, the graph is compared with the network on `config.check_images` images, and for
+    NVIDIA targets read by NVIDIA's own parser, where the extra `trtcheck` is installed.
 
     Args:
         weights: the checkpoint, dense or pruned.
@@ -60,7 +62,7 @@ def export(
     Raises:
         CheckpointError: `weights` is missing, damaged, unsafe or no YOLO.
         DataError: the data set is missing, empty, or has other classes.
-        GateError: the graph differs from the network by more than the config allows.
+        GateError: the graph differs from the network by more than the config allows, or NVIDIA's parser refuses it.
         OutputExists: `out` is there already.
         StageFailed: the network cannot be exported.
         UsageError: the target lacks the precision, the size is no multiple of the stride, or it is no detector.
@@ -89,6 +91,7 @@ def export(
             opset=_opset(target),
             ir_version=model.ir_version,
             check=_check_record(agreement, config, source),
+            parser=trtcheck.require_accepted(path, target),
             float_nodes=tuple(dataclasses.asdict(one) for one in kept),
         )
         run.results.update(_results(pack(run.folder, contents)))
