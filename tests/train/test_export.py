@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,7 +23,7 @@ from slimdeploy.errors import CheckpointError, DataError, GateError, OutputExist
 from slimdeploy.stages import _float16
 from slimdeploy.stages.export import export, require_precision
 from slimdeploy.targets import load_target
-from slimdeploy.yolo import checkpoint, onnx_export
+from slimdeploy.yolo import checkpoint, onnx_export, trainers
 from slimdeploy.yolo.macs import count_macs
 
 SIZE = (64, 96)
@@ -170,6 +172,17 @@ def test_a_batch_of_several_images_is_exported_and_checked(tiny_weights, tmp_pat
     bundle = export(tiny_weights, load_target("cpu"), config, tmp_path / "bundle")
     assert manifest_of(bundle)["input"]["shape"] == [3, 3, *SIZE]
     assert manifest_of(bundle)["check"]["images"] == 8
+
+
+@pytest.mark.skipif("SLIMDEPLOY_DATA" not in os.environ, reason="SLIMDEPLOY_DATA names no folder of real data")
+def test_real_photographs_are_compared(tmp_path):
+    weights = tmp_path / "dense.pt"
+    checkpoint.save(trainers.new_network("yolov8n.yaml", ("vehicle",), seed=0).eval(), weights, origin={})
+    data = Path(os.environ["SLIMDEPLOY_DATA"]) / "aerial_cars" / "data.yaml"
+    config = ExportConfig(imgsz=(320, 320), precision="fp16")
+    check = manifest_of(export(weights, load_target("jetson"), config, tmp_path / "bundle", data=data))["check"]
+    assert (check["images"], check["source"]) == (8, "images of aerial_cars, val")
+    assert 0 < check["box_shift_px"] < 1
 
 
 def test_a_graph_that_differs_is_not_written(tiny_weights, tmp_path, monkeypatch):
