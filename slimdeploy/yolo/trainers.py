@@ -58,6 +58,7 @@ def new_network(architecture: str, classes: tuple[str, ...], *, seed: int) -> nn
         CheckpointError: ultralytics knows no such architecture.
     """
     torch.manual_seed(seed)
+    LOGGER.setLevel(logging.ERROR)
     try:
         module = DetectionModel(architecture, nc=len(classes), verbose=False)
     except (FileNotFoundError, KeyError, TypeError) as error:
