@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
 import logging
+import signal
 import sys
+from collections.abc import Iterator
 
 import typer
 
@@ -57,21 +60,47 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    try:
-        code = app(prog_name="slimdeploy", standalone_mode=False)
-        if code == INTERRUPTED_EXIT_CODE:  # newer Typer turns Ctrl-C into this code and says nothing
-            raise KeyboardInterrupt
-    except _ParseError as error:
-        error.show()  # type: ignore[attr-defined]
-        code = error.exit_code  # type: ignore[attr-defined]
-    except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("slimdeploy: interrupted; nothing half-written was left behind\n")
-        code = INTERRUPTED_EXIT_CODE
-    except SlimdeployError as error:
-        code = _tell(error)
-    except OSError as error:
-        code = _tell(_named(error))
+    with _noting_interrupts() as interrupts:
+        try:
+            code = app(prog_name="slimdeploy", standalone_mode=False)
+            if code == INTERRUPTED_EXIT_CODE:  # newer Typer turns Ctrl-C into this code and says nothing
+                raise KeyboardInterrupt
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is raised again by _told
+            code = _told(KeyboardInterrupt() if interrupts else error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextlib.contextmanager
+def _noting_interrupts() -> Iterator[list[int]]:
+    """Note each Ctrl-C before it is raised: a library that is being imported may swallow it and fail in its own way."""
+    noted: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # not where Ctrl-C is ignored, as in a job in the background
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _told(error: BaseException) -> int:
+    """Say what happened in one line and return its exit code; an error that is a bug is raised again."""
+    if isinstance(error, _ParseError):
+        error.show()  # type: ignore[attr-defined]
+        return int(error.exit_code)  # type: ignore[attr-defined]
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        sys.stderr.write("slimdeploy: interrupted; nothing half-written was left behind\n")
+        return INTERRUPTED_EXIT_CODE
+    if isinstance(error, SlimdeployError):
+        return _tell(error)
+    if isinstance(error, OSError):
+        return _tell(_named(error))
+    raise error
 
 
 def _named(error: OSError) -> StageFailed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import logging
 import pickle
 import re
@@ -185,7 +186,9 @@ def save(module: nn.Module, path: Path, *, origin: Mapping[str, Any]) -> None:
         "docs": "https://docs.ultralytics.com",
         "slimdeploy": dict(origin),
     }
-    torch.save(contents, path)
+    buffer = io.BytesIO()  # torch's own writer answers a full disk with a RuntimeError of many lines
+    torch.save(contents, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _fits_float16(module: nn.Module) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -83,6 +84,21 @@ def test_ctrl_c_ends_with_130_and_one_line(run, fail):
     code, _, stderr = run("targets")
     assert code == 130
     assert stderr.splitlines() == ["slimdeploy: interrupted; nothing half-written was left behind"]
+
+
+@pytest.mark.parametrize("swallowed", [AttributeError("half imported"), errors.UsageError("half imported")])
+def test_a_ctrl_c_that_a_library_swallows_is_still_told(run, monkeypatch, swallowed):
+    def import_of_a_library():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise swallowed from None
+
+    monkeypatch.setattr(targets, "list_targets", import_of_a_library)
+    code, _, stderr = run("targets")
+    assert code == 130
+    assert stderr.splitlines() == ["slimdeploy: interrupted; nothing half-written was left behind"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(run, monkeypatch, tmp_path):
