@@ -65,7 +65,7 @@ def make_plan(
         reached=share_of(widths),
         alignment=config.alignment,
         groups=tuple(_planned(group, importance[group.name], widths[group.name]) for group in coupling.groups),
-        kept_whole=(*coupling.kept_whole, *_too_narrow(units, config.alignment)),
+        kept_whole=(*coupling.kept_whole, *_too_narrow(coupling.groups, units, config.alignment)),
         parameters=(coupling.parameters(whole), coupling.parameters(widths)),
         macs=(coupling.macs(whole), coupling.macs(widths)),
     )
@@ -155,11 +155,11 @@ def _planned(group: CoupledGroup, importance: Sequence[float], width: int) -> Pl
     )
 
 
-def _too_narrow(units: Sequence[_Unit], alignment: int) -> Iterator[KeptWhole]:
-    for unit in units:
-        if unit.choices == (unit.width,):
-            why = f"no narrower width is a multiple of {alignment}"
-            yield from (KeptWhole(layer=name, width=unit.width, why=why) for name in unit.names)
+def _too_narrow(groups: Sequence[CoupledGroup], units: Sequence[_Unit], alignment: int) -> Iterator[KeptWhole]:
+    fixed = {name for unit in units if unit.choices == (unit.width,) for name in unit.names}
+    for group in groups:
+        for layer in group.layers if group.name in fixed else ():
+            yield KeptWhole(layer=layer, width=group.width, why=f"no narrower width is a multiple of {alignment}")
 
 
 def _unreachable(
@@ -170,7 +170,7 @@ def _unreachable(
     return GateError(
         f"{asked:.1%} of the {budget} cannot be removed in multiples of {config.alignment} channels: "
         f"the nearest is {share_of(nearest):.1%}",
-        wanted=f"a share from {least:.1%} to {most:.1%}",
+        wanted=f"within {config.tolerance:.1%} of a share that aligned widths reach, from {least:.1%} to {most:.1%}",
         do="ask for another share, or for a smaller alignment",
     )
 

@@ -1,0 +1,215 @@
+"""`slimdeploy prune` as a stage and as a verb: files in, one folder out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+from ultralytics.nn.tasks import DetectionModel
+
+from slimdeploy.cli import app
+from slimdeploy.configs import PruneConfig
+from slimdeploy.errors import CheckpointError, GateError, OutputExists, UsageError
+from slimdeploy.lineage import read_run, sha256_file
+from slimdeploy.stages.plan import config_of, make_plan, read_plan
+from slimdeploy.stages.prune import prune
+from slimdeploy.yolo import checkpoint, coupling, macs, prunable
+
+SIDE = 64
+HALF = PruneConfig(channels=0.5, imgsz=SIDE)
+HEAD_OUTPUTS = tuple(f".{branch}.{i}.2" for branch in ("cv2", "cv3") for i in range(3))
+
+
+@pytest.fixture(scope="module")
+def halved(tiny_weights, tmp_path_factory):
+    """The folder of `prune --channels 0.5`."""
+    return prune(tiny_weights, HALF, tmp_path_factory.mktemp("pruned") / "half").parent
+
+
+def outputs(weights):
+    module, _ = checkpoint.load(weights)
+    images = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        return module(images)[0]  # (1, 4 + nc, anchors)
+
+
+def unaligned(module, alignment):
+    """Return the convolutions whose width is no multiple of the alignment, but for the head's output layers."""
+    return [
+        path
+        for path, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d)
+        and layer.out_channels % alignment
+        and not path.endswith((*HEAD_OUTPUTS, "dfl.conv"))
+    ]
+
+
+@pytest.mark.parametrize("scale", "nsmlx")
+def test_half_of_the_channels_of_every_yolov8_makes_it_smaller_and_aligned(scale):
+    module = DetectionModel(f"yolov8{scale}.yaml", verbose=False).eval()
+    module.task = "detect"
+    before = checkpoint.count_parameters(module), macs.count_macs(module, (SIDE, SIDE))
+    prunable.split(module)
+    coupled = coupling.couple(module, (SIDE, SIDE))
+    plan = make_plan(coupled, coupling.scale_importance(module, coupled), HALF, weights_sha256="")
+    coupling.cut(module, coupled, {group.name: group.kept for group in plan.groups})
+    prunable.join(module)
+    after = checkpoint.count_parameters(module), macs.count_macs(module, (SIDE, SIDE))
+    assert (before[0], after[0]) == plan.parameters
+    assert (before[1], after[1]) == plan.macs
+    assert after[0] < 0.3 * before[0]
+    assert after[1] < 0.3 * before[1]
+    assert unaligned(module, 8) == []
+    with torch.no_grad():
+        assert module(torch.zeros(1, 3, SIDE, SIDE))[0].shape == (1, 84, 84)
+
+
+def test_both_branches_of_the_head_are_narrowed(halved):
+    module, _ = checkpoint.load(halved / "pruned.pt")
+    head = module.model[-1]
+    assert {branch[i].conv.out_channels for branch in head.cv2 for i in (0, 1)} == {32}
+    assert {branch[i].conv.out_channels for branch in head.cv3 for i in (0, 1)} == {32}
+    assert {branch[2].out_channels for branch in head.cv3} == {2}
+
+
+def test_the_file_holds_what_the_plan_says(halved):
+    plan = read_plan(halved / "plan.json")
+    module, known = checkpoint.load(halved / "pruned.pt")
+    assert known.parameters == plan.parameters[1]
+    assert macs.count_macs(module, plan.imgsz) == plan.macs[1]
+    assert known.pruned
+    assert known.classes == ("square", "bar")
+    assert unaligned(module, 8) == []
+
+
+def test_the_run_record_says_what_was_asked_and_what_was_done(halved, tiny_weights):
+    record = read_run(halved)
+    assert record["inputs"]["weights"]["sha256"] == sha256_file(tiny_weights)
+    assert record["results"]["asked"] == 0.5
+    assert record["results"]["reached"] == pytest.approx(0.5, abs=0.02)
+    assert record["results"]["groups"] == 59
+    assert record["results"]["size_bytes"][1] < 0.4 * record["results"]["size_bytes"][0]
+
+
+def test_a_budget_of_macs_is_reached_within_the_tolerance(tiny_weights, tmp_path):
+    folder = prune(tiny_weights, PruneConfig(macs=0.6, imgsz=SIDE), tmp_path / "out").parent
+    before = macs.count_macs(checkpoint.load(tiny_weights)[0], (SIDE, SIDE))
+    after = macs.count_macs(checkpoint.load(folder / "pruned.pt")[0], (SIDE, SIDE))
+    assert 1 - after / before == pytest.approx(0.6, abs=0.02)
+
+
+def test_a_share_of_zero_changes_no_output_and_marks_nothing(tiny_weights, tmp_path):
+    written = prune(tiny_weights, PruneConfig(channels=0.0, imgsz=SIDE), tmp_path / "out")
+    assert torch.allclose(outputs(written), outputs(tiny_weights), atol=1e-5, rtol=0)
+    assert not checkpoint.load(written)[1].pruned
+
+
+def test_replaying_a_plan_gives_equal_outputs(halved, tiny_weights, tmp_path):
+    plan = halved / "plan.json"
+    again = prune(tiny_weights, config_of(read_plan(plan)), tmp_path / "again", plan=plan)
+    assert torch.equal(outputs(again), outputs(halved / "pruned.pt"))
+    assert read_plan(again.parent / "plan.json") == read_plan(plan)
+
+
+def test_a_plan_for_other_weights_is_refused_and_leaves_nothing(halved, tmp_path):
+    with pytest.raises(UsageError, match="made for the weights"):
+        prune(halved / "pruned.pt", HALF, tmp_path / "out", plan=halved / "plan.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_other_than_those_of_the_plan_are_refused(halved, tiny_weights, tmp_path):
+    with pytest.raises(UsageError, match="not those of the plan"):
+        prune(tiny_weights, PruneConfig(macs=0.1), tmp_path / "out", plan=halved / "plan.json")
+
+
+def test_a_pruned_network_can_be_pruned_again(halved, tmp_path):
+    written = prune(halved / "pruned.pt", PruneConfig(channels=0.3, imgsz=SIDE), tmp_path / "out")
+    assert checkpoint.load(written)[1].parameters < checkpoint.load(halved / "pruned.pt")[1].parameters
+    assert checkpoint.load(written)[1].pruned
+    assert outputs(written).shape == outputs(halved / "pruned.pt").shape
+
+
+def test_channels_that_sparse_training_silenced_go_first(tiny_weights, tmp_path):
+    module, _ = checkpoint.load(tiny_weights)
+    silent = set(range(1, 256, 2))
+    module.model[7].bn.weight.data[sorted(silent)] = 0.0
+    checkpoint.save(module, tmp_path / "sparse.pt", origin={})
+    folder = prune(tmp_path / "sparse.pt", PruneConfig(channels=0.3, imgsz=SIDE), tmp_path / "out").parent
+    group = next(one for one in read_plan(folder / "plan.json").groups if one.name == "model.7")
+    assert set(range(group.width)) - set(group.kept) <= silent
+
+
+def test_a_share_out_of_reach_leaves_nothing_behind(tiny_weights, tmp_path):
+    with pytest.raises(GateError, match="cannot be removed in multiples of 8"):
+        prune(tiny_weights, PruneConfig(channels=0.99, imgsz=SIDE), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_exists_is_left_alone(tiny_weights, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputExists):
+        prune(tiny_weights, HALF, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*gone\.pt"):
+        prune(tmp_path / "gone.pt", HALF, tmp_path / "out")
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["prune", *map(str, arguments)])
+
+
+def test_the_verb_prints_a_table_that_a_person_can_read(tiny_weights, tmp_path):
+    result = call(tiny_weights, "--channels", 0.5, "--imgsz", SIDE, "--out", tmp_path / "out")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["before", "after", "removed"] in lines
+    assert "asked for 50.0% of the channels, reached 50.0%" in result.stdout
+    assert "of 59 groups of coupled channels narrowed, to multiples of 8" in result.stdout
+    assert "model.22.cv3.0.2 (2)" in result.stdout
+
+
+def test_the_verb_prints_one_json_object_and_nothing_else(tiny_weights, tmp_path):
+    result = call(tiny_weights, "--macs", 0.5, "--imgsz", SIDE, "--json", "--out", tmp_path / "out")
+    shown = json.loads(result.stdout)
+    assert shown["groups"] == 59
+    assert shown["macs"][1] < 0.53 * shown["macs"][0]
+
+
+def test_a_target_gives_the_alignment(tiny_weights, tmp_path):
+    call(tiny_weights, "--channels", 0.5, "--target", "orin-nx-16gb", "--out", tmp_path / "out")
+    plan = read_plan(tmp_path / "out" / "plan.json")
+    assert plan.alignment == 32
+    module, _ = checkpoint.load(tmp_path / "out" / "pruned.pt")
+    narrow = {one.layer for one in plan.kept_whole if one.width < 32}
+    assert {path.removesuffix(".conv") for path in unaligned(module, 32)} <= narrow
+
+
+def test_the_verb_replays_a_plan(halved, tiny_weights, tmp_path):
+    result = call(tiny_weights, "--plan", halved / "plan.json", "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    assert read_plan(tmp_path / "out" / "plan.json") == read_plan(halved / "plan.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param([], "0 budgets", id="no budget"),
+        pytest.param(["--channels", "0.5", "--macs", "0.5"], "2 budgets", id="both budgets"),
+        pytest.param(["--channels", "1.0"], "a share of 1.0", id="all of it"),
+        pytest.param(["--macs", "-0.1"], "a share of -0.1", id="a negative share"),
+        pytest.param(["--channels", "nan"], "a share of nan", id="no number"),
+        pytest.param(["--channels", "0.5", "--target", "toaster"], "no target 'toaster'", id="an unknown target"),
+        pytest.param(["--plan", "p.json", "--channels", "0.5"], "--plan together", id="a plan and a budget"),
+        pytest.param(["--plan", "gone.json"], "no prune plan at gone.json", id="a missing plan"),
+    ],
+)
+def test_what_is_asked_wrongly_is_told_in_one_line(tiny_weights, tmp_path, arguments, message):
+    result = call(tiny_weights, *arguments, "--out", tmp_path / "out")
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+    assert not (tmp_path / "out").exists()
