@@ -61,6 +61,12 @@ def test_one_missing_package_makes_its_extra_incomplete(installed, module):
     assert found["extras"]["train"] == {"works": False, "install": pip_line("train"), "remark": ""}
 
 
+def test_a_missing_parser_of_nvidia_is_told_with_its_pip_line_and_where_it_runs(installed):
+    installed(*EXTRAS["train"])
+    rows = {row.split()[0]: row for row in run().splitlines() if row.startswith("  ")}
+    assert rows["trtcheck"].endswith(f"needs: {pip_line('trtcheck')} (NVIDIA's parser, for Linux on x86-64 alone)")
+
+
 def test_the_text_names_the_pip_line_of_what_is_missing(installed):
     installed()
     rows = {row.split()[0]: row for row in run().splitlines() if row.startswith("  ")}
