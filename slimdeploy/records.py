@@ -254,6 +254,8 @@ class Accuracy:
         boxes: ground-truth boxes.
         data: name of the data set and split, as shown.
         rendered: whether the images are rendered scenes, not photographs.
+        metric: whose rules were followed, as shown; with VisDrone's, `map50` and `map50_95` are its official figures.
+        figures: whatever else those rules report, by name, each in 0..1.
     """
 
     map50: float
@@ -265,6 +267,8 @@ class Accuracy:
     boxes: int
     data: str
     rendered: bool = False
+    metric: str = "COCO metric"
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,8 @@ class Scores:
         precision: at the one confidence whose F1, averaged over classes, is best; at IoU 0.50.
         recall: as `precision`.
         per_class: AP50-95 by class number, of the classes that the split holds.
+        metric: whose rules were followed, as shown.
+        figures: whatever else those rules report, by name.
     """
 
     map50: float
@@ -59,6 +61,8 @@ class Scores:
     precision: float
     recall: float
     per_class: Mapping[int, float]
+    metric: str = "COCO metric"
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 # (detections of each image, truths of each image, most boxes of one class counted in an image) -> Scores

@@ -33,7 +33,13 @@ _Sample = tuple[Floats, Placement, Truths]
 
 
 def score(
-    artifact: Artifact, dataset: Dataset, config: ValConfig, *, backend: str = "", trust: bool = False
+    artifact: Artifact,
+    dataset: Dataset,
+    config: ValConfig,
+    *,
+    backend: str = "",
+    trust: bool = False,
+    scorer: Scorer = coco.score,
 ) -> Accuracy:
     """Open a model file and score it; see `evaluate`.
 
@@ -43,11 +49,12 @@ def score(
         config: split, thresholds and limits.
         backend: the runtime's name; empty takes the format's own.
         trust: open a .pt even if it holds unknown objects.
+        scorer: what judges the boxes.
     """
     dataset.require_classes(artifact.spec.classes)
     session = backend_for(artifact, backend, trust=trust).open(artifact)
     try:
-        return evaluate(session, artifact.spec, dataset, config, name=Path(artifact.path).name)
+        return evaluate(session, artifact.spec, dataset, config, name=Path(artifact.path).name, scorer=scorer)
     finally:
         session.close()
 
@@ -104,6 +111,8 @@ def _accuracy(scores: Scores, truths: Sequence[Truths], dataset: Dataset, split:
         boxes=sum(len(truth.labels) for truth in truths),
         data=f"{dataset.name} ({split})",
         rendered=dataset.rendered,
+        metric=scores.metric,
+        figures=dict(scores.figures),
     )
 
 

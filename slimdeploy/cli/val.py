@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slimdeploy._needs import needs
 from slimdeploy.cli._shared import ConfigOption, DataOption, JsonOption, TrustOption, show, table
 from slimdeploy.configs import ValConfig, build
+from slimdeploy.errors import UsageError
 from slimdeploy.records import Row, as_json
+
+if TYPE_CHECKING:
+    from slimdeploy.accuracy.boxes import Scorer
+    from slimdeploy.data.dataset import Dataset
 
 NAME = "val"
 HEADER = ("model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "precision", "recall")
+SIZES = 4  # columns before the scores
+OFFICIAL = {  # figures of VisDrone's protocol, by their titles
+    "AP": "ap", "AP50": "ap50", "AP75": "ap75", "AR1": "ar1", "AR10": "ar10", "AR100": "ar100", "AR500": "ar500",
+    "macro AP": "macro_ap", "macro AP50": "macro_ap50",
+}  # fmt: skip
+OFFICIAL_NOTE = (
+    "AP and AR are the official figures, in which a class weighs as many times as images show it; "
+    "the macro ones weigh every class alike."
+)
+PROTOCOLS = ("coco", "visdrone")
 
 
 def command(
@@ -23,6 +39,9 @@ def command(
     split: Annotated[str | None, typer.Option(help="Which split to score on: val, test or train.")] = None,
     imgsz: Annotated[int | None, typer.Option(help="Side of the input of a .pt, in pixels.")] = None,
     backend: Annotated[str, typer.Option(help="The runtime; without it, the one of the file's format.")] = "",
+    protocol: Annotated[
+        str, typer.Option(help="Whose rules: coco, or visdrone, which reads annotations/ beside images/.")
+    ] = "coco",
     config: ConfigOption = None,
     trust: TrustOption = False,
     json: JsonOption = False,
@@ -41,9 +60,10 @@ def command(
     side = (settings.imgsz, settings.imgsz)
     artifacts = [read_artifact(path, imgsz=side, trust=trust) for path in weights]
     dataset = read_dataset(data)
+    settings, scorer = _judge(protocol, dataset, settings)
     rows = []
     for name, one in zip(short_names(weights), artifacts, strict=True):
-        accuracy = score(one, dataset, settings, backend=backend, trust=trust)
+        accuracy = score(one, dataset, settings, backend=backend, trust=trust, scorer=scorer)
         rows.append(
             Row(
                 name=name,
@@ -59,6 +79,18 @@ def command(
     show({"schema": 1, "rows": [as_json(row) for row in rows]}, text=as_text(rows), as_json=json)
 
 
+def _judge(protocol: str, dataset: Dataset, settings: ValConfig) -> tuple[ValConfig, Scorer]:
+    """Return the scorer of a protocol, and the settings with as many boxes an image as it counts."""
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"no protocol {protocol!r}", wanted=" or ".join(PROTOCOLS))
+    with needs("onnx"):
+        from slimdeploy.accuracy import coco, visdrone
+    if protocol == "coco":
+        return settings, coco.score
+    most = max(settings.max_det, *visdrone.MOST)
+    return dataclasses.replace(settings, max_det=most), visdrone.scorer_for(dataset, settings.split)
+
+
 def short_names(paths: Sequence[Path]) -> list[str]:
     """Return each file's name, with its folder where two files have the same name."""
     names = [path.name for path in paths]
@@ -70,8 +102,12 @@ def as_text(rows: Sequence[Row]) -> str:
     accuracy = rows[0].accuracy
     if accuracy is None:
         raise ValueError("only scored rows have a table of scores")
-    lines = [table(HEADER, [_cells(row) for row in rows])]
-    lines.append(f"{accuracy.data}: {accuracy.images} images, {accuracy.boxes} boxes, COCO metric")
+    official = bool(accuracy.figures)
+    header = (*HEADER[:SIZES], *OFFICIAL) if official else HEADER
+    lines = [table(header, [_cells(row) for row in rows])]
+    lines.append(f"{accuracy.data}: {accuracy.images} images, {accuracy.boxes} boxes, {accuracy.metric}")
+    if official:
+        lines.append(OFFICIAL_NOTE)
     if accuracy.rendered:
         lines.append(
             "These images are rendered, not photographed: the scores tell how models compare, not how they fly."
@@ -83,5 +119,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     size = (f"{row.parameters:,}", f"{row.size_bytes / 1e6:.2f}", f"{row.macs / 1e9:.3f}")
     if row.accuracy is None:
         return (row.name, *size, "", "", "", "")
+    if row.accuracy.figures:
+        return (row.name, *size, *(f"{row.accuracy.figures[key]:.3f}" for key in OFFICIAL.values()))
     figures = (row.accuracy.map50, row.accuracy.map50_95, row.accuracy.precision, row.accuracy.recall)
     return (row.name, *size, *(f"{figure:.3f}" for figure in figures))

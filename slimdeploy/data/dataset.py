@@ -26,6 +26,8 @@ class Dataset:
         classes: class names, in label order.
         splits: image files of each split that the YAML names, sorted.
         rendered: whether the images are rendered scenes, as the YAML's `slimdeploy_rendered` says.
+        tile: side of the tiles that bigger images were cut into, in pixels, as the YAML's `slimdeploy_tile` says; 0
+            where they are whole.
     """
 
     path: Path
@@ -33,6 +35,7 @@ class Dataset:
     classes: tuple[str, ...]
     splits: Mapping[str, tuple[Path, ...]]
     rendered: bool = False
+    tile: int = 0
 
     def images(self, split: str) -> tuple[Path, ...]:
         """Return the images of one split.
@@ -91,6 +94,7 @@ def read_dataset(path: Path, *, check_labels: bool = True) -> Dataset:
         classes=classes,
         splits=splits,
         rendered=bool(settings.get("slimdeploy_rendered", False)),
+        tile=_tile(settings, path),
     )
 
 
@@ -162,6 +166,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise DataError(f"{path} is no data set", wanted="the keys names, train and val")
     return settings
+
+
+def _tile(settings: Mapping[str, Any], path: Path) -> int:
+    tile = settings.get("slimdeploy_tile", 0)
+    if not isinstance(tile, int):
+        raise DataError(f"{path} has the slimdeploy_tile {tile!r}", wanted="a number of pixels")
+    return tile
 
 
 def _classes(names: Any, path: Path) -> tuple[str, ...]:
