@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,9 @@ from slimdeploy.errors import CheckpointError, StageFailed, UsageError
 from slimdeploy.yolo import process
 from slimdeploy.yolo.checkpoint import count_parameters
 from slimdeploy.yolo.penalty import Penalty, scale_histogram, scale_shares, scales
+from slimdeploy.yolo.recalibrate import recalibrate
+
+RECALIBRATION_BATCHES = 16
 
 log = logging.getLogger("slimdeploy.train")
 
@@ -156,6 +160,7 @@ class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
         self.penalty = penalty
         self.epochs_done: list[dict[str, Any]] = []
         self._epoch_started = time.perf_counter()
+        self._recent: deque[torch.Tensor] = deque(maxlen=RECALIBRATION_BATCHES)
         self.add_callback("on_fit_epoch_end", _report_epoch)
 
     def _setup_train(self) -> None:
@@ -170,6 +175,8 @@ class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Normalise a batch; on a CPU, lay the images out as its convolutions like them."""
+        if self.penalty and self.model.training:
+            self._recent.append(batch["img"].cpu())  # (B, 3, H, W), uint8
         batch = super().preprocess_batch(batch)
         if self.device.type == "cpu":
             batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
@@ -188,6 +195,13 @@ class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.model)
+
+    def validate(self) -> Any:
+        """Score the EMA; under a penalty its BatchNorm statistics lag, so they are measured anew before."""
+        if self.penalty:
+            ema = self.ema.ema
+            recalibrate(ema, (images.to(self.device).float() / 255 for images in self._recent))
+        return super().validate()
 
     def final_eval(self) -> None:
         """Strip the optimizer from both checkpoints; scores come from slimdeploy's own evaluation."""
