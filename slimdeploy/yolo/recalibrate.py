@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 
-@torch.no_grad()
 def recalibrate(module: nn.Module, images: Iterable[torch.Tensor]) -> None:
     """Replace every BatchNorm's running statistics by the plain mean over some batches, in place.
 
@@ -28,8 +27,9 @@ def recalibrate(module: nn.Module, images: Iterable[torch.Tensor]) -> None:
         norm.reset_running_stats()
         norm.train()
         norm.momentum = None  # a cumulative mean
-    for batch in batches:
-        module(batch)
+    with torch.no_grad():
+        for batch in batches:
+            module(batch)
     for norm, (training, momentum) in zip(norms, before, strict=True):
         norm.train(training)
         norm.momentum = momentum
