@@ -1,7 +1,7 @@
 """What travels between stages: small frozen records, checked once on the way in.
 
-Every record turns into JSON with `as_json` and back with `from_json`; paths and raw samples are kept, means and
-strings are made only where they are shown.
+Every record turns into JSON with `as_json`; the room that reads one back checks what it reads. Raw samples are kept,
+means and strings are made only where they are shown.
 """
 
 from __future__ import annotations
