@@ -28,9 +28,16 @@ def skeleton(module: nn.Module) -> nn.Module:
     memo |= {id(p): nn.Parameter(p.detach().to("meta")) for p in module.parameters()}
     bones = copy.deepcopy(module, memo).eval()
     for part in bones.modules():
-        if hasattr(part, "anchors"):
+        if isinstance(part, nn.BatchNorm2d):
+            part.forward = _same_shape
+        elif hasattr(part, "anchors"):
             part.shape = None  # a head that has run keeps anchors; make it compute them again
     return bones
+
+
+def _same_shape(x: torch.Tensor) -> torch.Tensor:
+    """Stand in for BatchNorm, whose form for the meta device runs in Python and takes seconds for a network."""
+    return x.clone()  # a node of its own in a traced graph
 
 
 def output_positions(bones: nn.Module, imgsz: tuple[int, int]) -> dict[str, int]:
