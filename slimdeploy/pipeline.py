@@ -16,7 +16,7 @@ from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.lineage import RUN_FILE, Input, config_dict, file_input, read_run, write_json
 from slimdeploy.recipes import Recipe
 from slimdeploy.records import Report
-from slimdeploy.targets import load_target
+from slimdeploy.targets import alignment_for, load_target
 
 log = logging.getLogger("slimdeploy.run")
 MARKER = "recipe.json"  # tells a recipe's folder from any other
@@ -139,7 +139,8 @@ class _Way:
     def _prune(self, weights: Path) -> Path:
         from slimdeploy.stages.prune import OUTPUT, prune
 
-        alignment = max([self.recipe.prune.alignment, *self.target.alignment.values()])
+        precisions = [config.precision for config in self.recipe.export]
+        alignment = max(self.recipe.prune.alignment, alignment_for(self.target, precisions))
         config = dataclasses.replace(self.recipe.prune, alignment=alignment)
         step = Step(
             folder="prune", stage="prune", config=config, inputs={"weights": file_input(weights)},

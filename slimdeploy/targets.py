@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,26 @@ def load_target(name: str) -> Target:
     if name not in files:
         raise TargetError(f"no target {name!r}", wanted=f"one of {', '.join(files)}", do=_advice(name, tuple(files)))
     return read_target(files[name])
+
+
+def alignment_for(target: Target, precisions: Iterable[str] = ()) -> int:
+    """Return the multiple that widths must be of, for every precision that the network will run at on a target.
+
+    Args:
+        target: the target.
+        precisions: out of fp32, fp16 and int8; none means fp16 where the target gains from it, else fp32.
+
+    Raises:
+        TargetError: the target has no alignment for a precision.
+    """
+    wanted = tuple(precisions) or (("fp16",) if "fp16" in target.precisions else ("fp32",))
+    for precision in wanted:
+        if precision not in target.alignment:
+            raise TargetError(
+                f"the target {target.name} does not gain from {precision}",
+                wanted=f"one of {', '.join(target.alignment)}",
+            )
+    return max(target.alignment[precision] for precision in wanted)
 
 
 def list_targets() -> tuple[Target, ...]:

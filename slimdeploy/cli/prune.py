@@ -25,6 +25,10 @@ def command(
     channels: Annotated[float | None, typer.Option(help="Share of the channels to remove, such as 0.5.")] = None,
     macs: Annotated[float | None, typer.Option(help="Share of the multiply-accumulates to remove.")] = None,
     target: Annotated[str | None, typer.Option(help="Align widths to this target: see slimdeploy targets.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="What it will run at on the target: fp32, fp16 or int8; int8 asks for wider steps."),
+    ] = None,
     alignment: Annotated[int | None, typer.Option(help="Make widths multiples of this; beats the target.")] = None,
     imgsz: Annotated[int | None, typer.Option(help="Side of the input that MACs are counted at, in pixels.")] = None,
     plan: Annotated[Path | None, typer.Option(help="Replay this plan.json on the weights it was made for.")] = None,
@@ -41,8 +45,8 @@ def command(
 
     flags = {"channels": channels, "macs": macs, "alignment": alignment, "imgsz": imgsz}
     if plan is None:
-        settings = _settings(flags, config, target)
-    elif config or target or any(value is not None for value in flags.values()):
+        settings = _settings(flags, config, target, precision)
+    elif config or target or precision or any(value is not None for value in flags.values()):
         raise UsageError("--plan together with other settings", wanted="--plan alone", do="the plan holds its own")
     else:
         settings = config_of(read_plan(plan))
@@ -51,14 +55,17 @@ def command(
     show(_as_result(decided, written, out / PLAN), text=_as_text(decided, written), as_json=json)
 
 
-def _settings(flags: dict[str, Any], config: Path | None, target: str | None) -> PruneConfig:
+def _settings(flags: dict[str, Any], config: Path | None, target: str | None, precision: str | None) -> PruneConfig:
     from slimdeploy.recipes import section
-    from slimdeploy.targets import load_target
+    from slimdeploy.targets import alignment_for, load_target
+
+    if precision and not target:
+        raise UsageError("--precision without a target", wanted="--target, whose widths depend on it")
 
     recipe = section(config, NAME)
     if any(flags[budget] is not None for budget in _BUDGETS):  # a flag's budget replaces the recipe's
         recipe = {name: value for name, value in recipe.items() if name not in _BUDGETS}
-    aligned = {"alignment": max(load_target(target).alignment.values())} if target else {}
+    aligned = {"alignment": alignment_for(load_target(target), [precision] if precision else [])} if target else {}
     return build(PruneConfig, flags, recipe, aligned)
 
 

@@ -180,8 +180,14 @@ def test_the_verb_prints_one_json_object_and_nothing_else(tiny_weights, tmp_path
     assert shown["macs"][1] < 0.53 * shown["macs"][0]
 
 
-def test_a_target_gives_the_alignment(tiny_weights, tmp_path):
+def test_a_target_gives_the_alignment_of_fp16(tiny_weights, tmp_path):
     call(tiny_weights, "--channels", 0.5, "--target", "orin-nx-16gb", "--out", tmp_path / "out")
+    assert read_plan(tmp_path / "out" / "plan.json").alignment == 8
+
+
+def test_int8_on_tensor_cores_asks_for_wider_steps(tiny_weights, tmp_path):
+    target = ("--target", "orin-nx-16gb", "--precision", "int8")
+    call(tiny_weights, "--channels", 0.5, *target, "--out", tmp_path / "out")
     plan = read_plan(tmp_path / "out" / "plan.json")
     assert plan.alignment == 32
     module, _ = checkpoint.load(tmp_path / "out" / "pruned.pt")
