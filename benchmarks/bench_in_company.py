@@ -13,15 +13,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import platform
-import re
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from _results import result_path
 
 from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.bench.environment import environment
@@ -32,7 +31,6 @@ from slimdeploy.configs import BenchConfig, ExportConfig
 from slimdeploy.lineage import write_json
 from slimdeploy.records import Artifact, Measurement, as_json
 
-RESULTS = Path(__file__).parent / "results"
 NAME = "bench_in_company"
 IMGSZ = 320
 IDLE_S = 2.0
@@ -107,13 +105,6 @@ def _ms(seconds: Sequence[float]) -> list[float]:
     return [round(1000 * one, 4) for one in seconds]
 
 
-def result_path(known: dict[str, Any]) -> Path:
-    """Return where the result goes: named by benchmark, machine and date."""
-    machine = f"{known.get('cpu_model', platform.machine())}-{known['cores_usable']}cores"
-    slug = re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
-    return RESULTS / f"{NAME}-{slug}-{datetime.now(timezone.utc):%Y-%m-%d}.json"
-
-
 def main() -> None:
     """Measure every runtime asked for, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -136,8 +127,7 @@ def main() -> None:
         "environment": known,
         "backends": found,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = result_path(known)
+    path = result_path(NAME)
     write_json(path, record)
     for name, one in found.items():
         low, high = one["ratio_interval"]

@@ -204,7 +204,7 @@ def test_a_plan_without_one_of_its_keys_is_refused(coupling, tmp_path):
 
 
 def test_a_plan_fits_the_weights_it_was_made_for(coupling):
-    planning.require_fits(make(coupling, channels=0.5), coupling, weights_sha256=SHA)
+    assert planning.require_fits(make(coupling, channels=0.5), coupling, weights_sha256=SHA) is None
 
 
 def test_a_plan_for_other_weights_is_refused(coupling):
