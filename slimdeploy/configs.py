@@ -134,7 +134,8 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         asked = [share for share in (self.channels, self.macs) if share is not None]
-        _check(len(asked) == 1, f"{len(asked)} budgets", "one of --channels and --macs")
+        count = ("no budget", "a single budget", "two budgets")[len(asked)]
+        _check(len(asked) == 1, count, "one of --channels and --macs")
         _check(0 <= asked[0] < 1, f"a share of {asked[0]}", "0 or more, and below 1")
         _check(self.alignment >= 1, f"an alignment of {self.alignment}", "1 or more channels")
         _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")

@@ -19,6 +19,7 @@ from slimdeploy.errors import OutputExists, UsageError
 
 SCHEMA = 1
 RUN_FILE = "run.json"
+RECIPE_FILE = "recipe.json"  # tells a recipe's folder from any other, and what it was asked for
 RECORDED_PACKAGES = (
     "torch", "ultralytics", "torch-pruning", "onnx", "onnxruntime", "onnxsim", "openvino", "numpy",
 )  # fmt: skip

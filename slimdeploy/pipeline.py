@@ -13,13 +13,12 @@ from typing import Any
 from slimdeploy._needs import require
 from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import OutputExists, UsageError
-from slimdeploy.lineage import RUN_FILE, Input, config_dict, file_input, read_run, write_json
+from slimdeploy.lineage import RECIPE_FILE, RUN_FILE, Input, config_dict, file_input, read_run, write_json
 from slimdeploy.recipes import Recipe
 from slimdeploy.records import Report
 from slimdeploy.targets import alignment_for, load_target
 
 log = logging.getLogger("slimdeploy.run")
-MARKER = "recipe.json"  # tells a recipe's folder from any other
 PREVIOUS = "previous"  # outcomes of earlier settings; one comes back when its settings do
 REPORT = "report"
 
@@ -65,21 +64,21 @@ def run_recipe(recipe: Recipe, out: Path, *, trust: bool = False) -> Report:
     models = way.checkpoints()
     exports = way.exports(models)
     way.bench(exports)
-    return _write_report(recipe, out)
+    return _write_report(out)
 
 
 def _open_folder(recipe: Recipe, out: Path) -> None:
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).exists())):
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / RECIPE_FILE).exists())):
         raise OutputExists(f"{out} exists and is no recipe's folder", do="name another with --out")
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / MARKER, {"schema": 1, **config_dict(recipe)})
+    write_json(out / RECIPE_FILE, {"schema": 1, **config_dict(recipe)})
 
 
-def _write_report(recipe: Recipe, out: Path) -> Report:
+def _write_report(out: Path) -> Report:
     from slimdeploy.report.build import report_from
     from slimdeploy.report.write import write_report
 
-    report = dataclasses.replace(report_from([out]), title=recipe.title)
+    report = report_from([out])
     folder = out / REPORT
     folder.mkdir(exist_ok=True)
     write_report(report, folder)

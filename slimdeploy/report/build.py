@@ -10,7 +10,7 @@ from typing import Any
 from slimdeploy.bench import stats
 from slimdeploy.bench.environment import same_machine
 from slimdeploy.errors import UsageError
-from slimdeploy.lineage import read_json
+from slimdeploy.lineage import RECIPE_FILE, read_json
 from slimdeploy.records import Report, Row
 from slimdeploy.report.read import bench_file, read_lineage, read_rows, read_widths
 
@@ -54,12 +54,17 @@ def _one_run(folder: Path) -> Report:
     results = read_json(path, what="results file of `slimdeploy bench`")
     notes = results.get("notes", [])
     return Report(
-        title=str(results.get("title") or folder.resolve().name),
+        title=_title(folder, results),
         rows=read_rows(path, results),
         widths=read_widths(folder),
         lineage=read_lineage(folder),
         notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
     )
+
+
+def _title(folder: Path, results: Mapping[str, Any]) -> str:
+    asked = read_json(folder / RECIPE_FILE, what="recipe's record") if (folder / RECIPE_FILE).exists() else {}
+    return str(asked.get("title") or results.get("title") or folder.resolve().name)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -107,8 +107,7 @@ def check_inputs(dataset: Dataset | None, config: ExportConfig) -> tuple[list[Ar
     else:
         paths = _spread(dataset, config.check_images)
         pictures = [read_image(path) for path in paths]
-        kind = "rendered scenes" if dataset.rendered else "images"
-        source = f"{kind} of {dataset.name}, {' and '.join(_splits(dataset, paths))}"
+        source = f"images of {dataset.name}, {' and '.join(_splits(dataset, paths))}"
     return [letterbox(picture, config.imgsz)[0] for picture in pictures], source
 
 

@@ -204,8 +204,8 @@ def test_the_verb_replays_a_plan(halved, tiny_weights, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param([], "0 budgets", id="no budget"),
-        pytest.param(["--channels", "0.5", "--macs", "0.5"], "2 budgets", id="both budgets"),
+        pytest.param([], "no budget", id="no budget"),
+        pytest.param(["--channels", "0.5", "--macs", "0.5"], "two budgets", id="both budgets"),
         pytest.param(["--channels", "1.0"], "a share of 1.0", id="all of it"),
         pytest.param(["--macs", "-0.1"], "a share of -0.1", id="a negative share"),
         pytest.param(["--channels", "nan"], "a share of nan", id="no number"),

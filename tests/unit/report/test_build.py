@@ -181,3 +181,9 @@ def test_a_damaged_plan_is_one_clear_error(tmp_path):
     (folder / "prune" / "plan.json").write_text('{"schema": 1, "groups": [{}]}', encoding="utf-8")
     with pytest.raises(UsageError, match=r"plan\.json is damaged.*prune again"):
         report_from([folder])
+
+
+def test_a_recipes_title_heads_its_report(tmp_path):
+    run = write_recipe_run(tmp_path / "run")
+    (run / "recipe.json").write_text('{"schema": 1, "title": "cars seen from above"}', encoding="utf-8")
+    assert report_from([run]).title == "cars seen from above"
