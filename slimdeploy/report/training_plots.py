@@ -84,7 +84,7 @@ def _curves(number: int, suffix: str, stages: Sequence[Training]) -> Plot:
             for index, name in enumerate(one.epochs[0].get("loss", {})):
                 values = [epoch.get("loss", {}).get(name) for epoch in one.epochs]
                 _line(losses, xs, values, SERIES[index + 2], "" if place else name.removesuffix("_loss"))
-            _name_stage(scores, losses, one.stage, start)
+            _name_stage(scores, losses, one.stage, start, raised=place % 2 == 1)  # short stages stand close
             start += len(one.epochs)
         scores.set_ylabel("score")
         scores.set_ylim(bottom=0)
@@ -107,12 +107,12 @@ def _line(axes: Any, xs: Sequence[int], values: Sequence[Any], colour: str, name
         axes.plot([x for x, _ in points], ys, marker=marker, color=colour, linewidth=1.5, label=name or None)
 
 
-def _name_stage(scores: Any, losses: Any, stage: str, start: int) -> None:
+def _name_stage(scores: Any, losses: Any, stage: str, start: int, *, raised: bool) -> None:
     for axes in (scores, losses):
         if start:
             axes.axvline(start + 0.5, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
     scores.annotate(
-        label(stage), (start + 0.5, 1), xycoords=("data", "axes fraction"), xytext=(3, 3),
+        label(stage), (start + 0.5, 1), xycoords=("data", "axes fraction"), xytext=(3, 14 if raised else 3),
         textcoords="offset points", color=INK, fontsize=9,
     )  # fmt: skip
 
