@@ -21,7 +21,7 @@ HEADER = ("model", "parameters", "ONNX file", "GMACs", "mAP50", "mAP50-95", "p50
 
 
 def render(document: Mapping[str, Any]) -> str:
-    """Return the table of one result as Markdown, with the headline that the report found.
+    """Return the table of one result as Markdown, with the report's headline and warnings.
 
     Args:
         document: the report's JSON.
@@ -29,7 +29,8 @@ def render(document: Mapping[str, Any]) -> str:
     rows = [_cells(row) for row in document["table"]]
     rule = ["---", *["---:"] * (len(HEADER) - 1)]
     lines = [f"| {' | '.join(cells)} |" for cells in [list(HEADER), rule, *rows]]
-    return "\n".join([f"**{document['headline']}**", "", *lines])
+    warned = [f"Warned while measuring: {one['text']}." for one in document["warnings"]]
+    return "\n".join([f"**{document['headline']}**", "", *lines, *(line for one in warned for line in ("", one))])
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
