@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 
-from slimdeploy.yolo import process
+from slimdeploy._cores import usable_cores
 
 os.environ["YOLO_AUTOINSTALL"] = "false"
 os.environ["YOLO_OFFLINE"] = "true"
-os.environ.setdefault("OMP_NUM_THREADS", str(process.usable_cores()))
+os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))

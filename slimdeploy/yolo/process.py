@@ -7,8 +7,6 @@ import ctypes
 import sys
 from collections.abc import Iterator
 
-from slimdeploy._cores import usable_cores as usable_cores
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc malloc.h
 _KEEP_BYTES = 1 << 30
 

@@ -101,14 +101,15 @@ def train(
     process.keep_freed_memory()
     with process.stdout_to_stderr():
         LOGGER.setLevel(logging.ERROR)
-        trainer = KeepingTrainer(module, penalty, overrides=_overrides(data, config, folder, teacher))
+        overrides = _overrides(data, config, folder, teacher)
+        trainer = KeepingTrainer(module, penalty, overrides=overrides, cpu_bf16=config.amp and teacher is None)
         try:
             trainer.train()
         except (RuntimeError, FloatingPointError) as error:
             raise StageFailed(f"training stopped: {error}", do="look at the epochs printed above") from error
     if not trainer.epochs_done or not trainer.last.exists():
         raise StageFailed("training wrote no checkpoint", do="look at the epochs printed above")
-    if parameters != count_parameters(module):
+    if parameters != count_parameters(_student(trainer.ema.ema)):  # what the checkpoints hold
         raise StageFailed("training changed the network's shape", do="report this as a bug")
     return Trained(best=trainer.best, last=trainer.last, epochs=tuple(trainer.epochs_done))
 
@@ -146,15 +147,16 @@ def _overrides(data: Path, config: TrainConfig, folder: Path, teacher: Path | No
     if teacher is not None:
         weight = config.teacher_weight if isinstance(config, FinetuneConfig) else FinetuneConfig().teacher_weight
         overrides |= {"distill_model": str(teacher), "dis": weight}
-    overrides["slimdeploy_cpu_bf16"] = config.amp and teacher is None
     return overrides
 
 
 class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
     """ultralytics' detection trainer around a module that it keeps, with a penalty at each optimizer step."""
 
-    def __init__(self, module: nn.Module, penalty: Penalty | None, *, overrides: dict[str, Any]) -> None:
-        self._wants_bf16 = overrides.pop("slimdeploy_cpu_bf16")
+    def __init__(
+        self, module: nn.Module, penalty: Penalty | None, *, overrides: dict[str, Any], cpu_bf16: bool
+    ) -> None:
+        self._wants_bf16 = cpu_bf16
         super().__init__(overrides=overrides)
         self.model = module
         self.penalty = penalty
