@@ -24,7 +24,8 @@ class TrainConfig:
     Attributes:
         epochs: passes over the training split.
         imgsz: side of the square input, in pixels; a multiple of 32.
-        batch: images a step; the optimizer steps after each (no accumulation).
+        batch: images that go through the network at once.
+        accumulate: batches whose gradients are added up before the optimizer steps: `batch * accumulate` images a step.
         optimizer: an ultralytics optimizer name.
         lr0: learning rate after the warm-up.
         lrf: last learning rate as a share of lr0, reached along a cosine.
@@ -43,6 +44,7 @@ class TrainConfig:
     epochs: int = 100
     imgsz: int = 640
     batch: int = 16
+    accumulate: int = 1
     optimizer: str = "AdamW"
     lr0: float = 0.002
     lrf: float = 0.01
@@ -60,6 +62,7 @@ class TrainConfig:
         _check(self.epochs >= 1, f"{self.epochs} epochs", "1 or more")
         _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")
         _check(self.batch >= 1, f"a batch of {self.batch}", "1 or more images")
+        _check(self.accumulate >= 1, f"gradients accumulated over {self.accumulate} batches", "1 or more")
         _check(self.lr0 > 0, f"a learning rate of {self.lr0}", "more than 0")
 
 

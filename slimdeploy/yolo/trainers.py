@@ -123,7 +123,7 @@ def _overrides(data: Path, config: TrainConfig, folder: Path, teacher: Path | No
         "epochs": config.epochs,
         "imgsz": config.imgsz,
         "batch": config.batch,
-        "nbs": config.batch,  # an optimizer step for each batch
+        "nbs": config.batch * config.accumulate,  # images an optimizer step
         "optimizer": config.optimizer,
         "lr0": config.lr0,
         "lrf": config.lrf,
