@@ -13,9 +13,20 @@ from typing import Any
 from slimdeploy._needs import require
 from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import OutputExists, UsageError
-from slimdeploy.lineage import RECIPE_FILE, RUN_FILE, Input, config_dict, file_input, read_run, write_json
+from slimdeploy.lineage import (
+    RECIPE_FILE,
+    RUN_FILE,
+    Input,
+    config_dict,
+    file_input,
+    fingerprint,
+    partial_of,
+    read_run,
+    write_json,
+)
 from slimdeploy.recipes import Recipe
 from slimdeploy.records import Report
+from slimdeploy.stages._training import unfinished_fingerprint
 from slimdeploy.targets import alignment_for, load_target
 
 log = logging.getLogger("slimdeploy.run")
@@ -215,8 +226,17 @@ def ensure(step: Step, root: Path) -> Path:
         earlier.rename(folder)
         return folder
     log.info("%s: at work", step.folder)
+    _drop_unfinished(folder, step)
     step.make(folder)
     return folder
+
+
+def _drop_unfinished(folder: Path, step: Step) -> None:
+    """Remove an unfinished training of other settings; one of the same settings goes on."""
+    began = unfinished_fingerprint(folder)
+    if began and began != fingerprint(step.stage, step.config, step.inputs):
+        log.info("%s: an unfinished training with other settings is dropped", step.folder)
+        shutil.rmtree(partial_of(folder))
 
 
 def _is_whole(folder: Path, step: Step) -> bool:
