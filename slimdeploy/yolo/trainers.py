@@ -69,7 +69,7 @@ class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
         if event == "on_train_epoch_start":
             self._begin_epoch()
         elif event == "on_train_batch_end" and not torch.isfinite(self.loss).all():
-            raise failures.NonFinite(f"the loss is {float(self.loss)}")
+            raise failures.NonFinite(f"the loss is {float(self.loss.detach())}")
         super().run_callbacks(event)
 
     def _build_train_pipeline(self) -> None:

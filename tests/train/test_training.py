@@ -13,8 +13,8 @@ from slimdeploy.errors import CheckpointError, DataError, OutputExists
 from slimdeploy.stages.finetune import finetune
 from slimdeploy.stages.sparsify import sparsify
 from slimdeploy.stages.train import train
-from slimdeploy.yolo import checkpoint, trainers
-from slimdeploy.yolo.penalty import scales
+from slimdeploy.yolo import checkpoint
+from slimdeploy.yolo.gammas import scales
 
 pytestmark = [
     # torch warns that LambdaLR steps first, which is ultralytics' own order
