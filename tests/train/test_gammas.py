@@ -43,9 +43,7 @@ def test_a_residual_sum_couples_the_half_that_it_starts_from_with_what_is_added(
 
 def test_the_halves_of_a_c2f_are_apart_where_only_one_of_them_is_added_to(network):
     gamma = network.model[2].cv1.bn.weight
-    halves = [
-        (one.start, one.stop) for group in gammas.coupled(network) for one in group if one.parameter is gamma
-    ]
+    halves = [(one.start, one.stop) for group in gammas.coupled(network) for one in group if one.parameter is gamma]
     assert sorted(halves) == [(0, 16), (16, 32)]
 
 
