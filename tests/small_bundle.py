@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from slimdeploy.bundle.manifest import Contents
 from slimdeploy.bundle.pack import pack
 from slimdeploy.configs import ExportConfig
-from slimdeploy.lineage import stage_run
+from slimdeploy.lineage import sha256_file, stage_run
 from slimdeploy.records import Artifact, Checkpoint, ModelSpec
 from slimdeploy.targets import load_target
 
@@ -25,8 +26,8 @@ CHECK = {
 }
 
 
-def write_small_bundle(out: Path, *, model: bytes = b"model", target: str = "cpu") -> Path:
-    """Write a bundle of one model file and return its folder."""
+def write_small_bundle(out: Path, *, model: bytes = b"model", target: str = "cpu", agent: bytes = b"") -> Path:
+    """Write a bundle of one model file and return its folder; with `agent`, that is its agent.pyz."""
     spec = ModelSpec(task="detect", classes=("car", "van"), imgsz=(64, 64))
     contents = Contents(
         artifact=Artifact(
@@ -45,4 +46,16 @@ def write_small_bundle(out: Path, *, model: bytes = b"model", target: str = "cpu
     with stage_run("export", config=ExportConfig(), inputs={}, out=out) as run:
         (run.folder / "model.fp32.onnx").write_bytes(model)
         pack(run.folder, contents)
+    if agent:
+        put(out, "agent.pyz", agent)
     return out
+
+
+def put(bundle: Path, name: str, content: bytes) -> None:
+    """Put a file into a bundle's folder as if it had been exported with it."""
+    (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+    (bundle / name).write_bytes(content)
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = {"sha256": sha256_file(bundle / name), "size_bytes": len(content)}
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (bundle / "run.json").unlink(missing_ok=True)

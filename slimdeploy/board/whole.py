@@ -15,6 +15,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Iterator
 
+from slimdeploy.board.errors import ArtifactError, DeviceError
+
 SCHEMA = 1
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.json.sig"  # the name that ssh-keygen -Y sign gives it
@@ -25,58 +27,32 @@ VERIFY_S = 30.0  # for ssh-keygen
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*\Z")
 
 
-class Refused(Exception):
-    """The board, or a bundle on it, is not as wanted.
-
-    Args:
-        wrong: what was wrong.
-        wanted: what was wanted instead.
-        do: what to do next.
-        code: exit code of the process; 4 says that the device failed, 2 that it was asked wrongly.
-    """
-
-    def __init__(self, wrong: str, *, wanted: str = "", do: str = "", code: int = 4) -> None:
-        self.wrong, self.wanted, self.do, self.code = wrong, wanted, do, code
-        told = [wrong, wanted and f"wanted: {wanted}", do and f"do: {do}"]
-        super().__init__("; ".join(part for part in told if part))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the error as one JSON-ready object, of the form that the desk prints."""
-        return {
-            "error": "DeviceError",
-            "exit_code": self.code,
-            "wrong": self.wrong,
-            "wanted": self.wanted,
-            "do": self.do,
-        }
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return a bundle's manifest, after checking its schema and the names of its files.
 
     Raises:
-        Refused: there is none, it is damaged, of a newer schema, or names a file outside the bundle.
+        ArtifactError: there is none, it is damaged, of a newer schema, or names a file outside the bundle.
     """
     try:
         with (folder / MANIFEST).open("rb") as stream:
             raw = stream.read(MANIFEST_LIMIT_BYTES + 1)
     except OSError as error:
-        raise Refused(f"{folder} is no bundle: it has no {MANIFEST}", wanted="a bundle's folder") from error
+        raise ArtifactError(f"{folder} is no bundle: it has no {MANIFEST}", wanted="a bundle's folder") from error
     return parse_manifest(raw)
 
 
 def parse_manifest(raw: bytes) -> dict[str, Any]:
     """Return what the bytes of a manifest hold; see `read_manifest`."""
     if len(raw) > MANIFEST_LIMIT_BYTES:
-        raise Refused(f"{MANIFEST} is larger than {MANIFEST_LIMIT_BYTES >> 20} MiB", wanted="a bundle's manifest")
+        raise ArtifactError(f"{MANIFEST} is larger than {MANIFEST_LIMIT_BYTES >> 20} MiB", wanted="a bundle's manifest")
     try:
         manifest = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise Refused(f"{MANIFEST} is damaged: {error}", do="copy the bundle again") from error
+        raise ArtifactError(f"{MANIFEST} is damaged: {error}", do="copy the bundle again") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
-        raise Refused(f"{MANIFEST} names no schema", wanted="a bundle's manifest")
+        raise ArtifactError(f"{MANIFEST} names no schema", wanted="a bundle's manifest")
     if manifest["schema"] > SCHEMA:
-        raise Refused(
+        raise ArtifactError(
             f"{MANIFEST} has schema {manifest['schema']}", wanted=f"schema {SCHEMA} or older", do="upgrade slimdeploy"
         )
     _check_table(manifest.get("files"))
@@ -85,13 +61,13 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
 
 def _check_table(files: Any) -> None:
     if not isinstance(files, dict) or not files:
-        raise Refused(f"{MANIFEST} names no files", wanted="a bundle's manifest")
+        raise ArtifactError(f"{MANIFEST} names no files", wanted="a bundle's manifest")
     for name, known in files.items():
         if not NAME.match(name) or name in (MANIFEST, SIGNATURE):
-            raise Refused(f"{MANIFEST} names the file {name!r}", wanted="names inside the bundle's folder")
+            raise ArtifactError(f"{MANIFEST} names the file {name!r}", wanted="names inside the bundle's folder")
         size, sha256 = (known.get("size_bytes"), known.get("sha256")) if isinstance(known, dict) else (None, None)
         if not isinstance(size, int) or size < 0 or not isinstance(sha256, str):
-            raise Refused(f"{MANIFEST} has no size and hash for {name}", wanted="both for every file")
+            raise ArtifactError(f"{MANIFEST} has no size and hash for {name}", wanted="both for every file")
 
 
 def bundle_hash(folder: Path) -> str:
@@ -113,7 +89,7 @@ def check_files(folder: Path, manifest: dict[str, Any], ignored: tuple[str, ...]
         ignored: files beside those that the manifest names; they must be ordinary files, too.
 
     Raises:
-        Refused: a file is missing, altered, a link, or not part of the bundle; the message names it.
+        ArtifactError: a file is missing, altered, a link, or not part of the bundle; the message names it.
     """
     present = dict(_walk(folder, ""))
     for name, problem in sorted(present.items()):
@@ -151,8 +127,8 @@ def _walk(folder: Path, below: str) -> Iterator[tuple[str, bool]]:
             yield name, not stat.S_ISREG(mode)
 
 
-def _differs(what: str) -> Refused:
-    return Refused(f"the bundle {what}", wanted="the bundle as it was exported", do="copy it again")
+def _differs(what: str) -> ArtifactError:
+    return ArtifactError(f"the bundle {what}", wanted="the bundle as it was exported", do="copy it again")
 
 
 def sha256_file(path: Path) -> str:
@@ -172,10 +148,11 @@ def check_signature(folder: Path, allowed_signers: Path) -> str:
         allowed_signers: in the form of ssh-keygen(1), ALLOWED SIGNERS.
 
     Raises:
-        Refused: there is no signature, it is another file's, its key is not allowed, or ssh-keygen is missing.
+        ArtifactError: there is no signature, it is another file's, or its key is not allowed.
+        DeviceError: ssh-keygen is missing or hangs.
     """
     if not (folder / SIGNATURE).is_file():
-        raise Refused(
+        raise ArtifactError(
             "the bundle is not signed",
             wanted=f"a signature of one of those in {allowed_signers}",
             do="sign it with 'slimdeploy bundle sign'",
@@ -192,15 +169,17 @@ def check_signature(folder: Path, allowed_signers: Path) -> str:
     return one
 
 
-def _wrong_signature(said: bytes, wanted: str) -> Refused:
+def _wrong_signature(said: bytes, wanted: str) -> ArtifactError:
     lines = said.decode(errors="replace").strip().splitlines() or ["no reason given"]
-    return Refused(f"the bundle's signature does not hold: {lines[-1]}", wanted=wanted, do="sign it with such a key")
+    return ArtifactError(
+        f"the bundle's signature does not hold: {lines[-1]}", wanted=wanted, do="sign it with such a key"
+    )
 
 
 def _ssh_keygen(arguments: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(["ssh-keygen", *arguments], input=given, capture_output=True, timeout=VERIFY_S)
     except FileNotFoundError as error:
-        raise Refused("ssh-keygen is not installed", wanted="OpenSSH 8.2 or newer, for signatures") from error
+        raise DeviceError("ssh-keygen is not installed", wanted="OpenSSH 8.2 or newer, for signatures") from error
     except subprocess.TimeoutExpired as error:
-        raise Refused(f"ssh-keygen gave no answer within {VERIFY_S:g} s") from error
+        raise DeviceError(f"ssh-keygen gave no answer within {VERIFY_S:g} s") from error

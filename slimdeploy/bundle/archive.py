@@ -17,7 +17,8 @@ from typing import IO, Any
 
 from slimdeploy._needs import needs
 from slimdeploy.board import whole
-from slimdeploy.board.whole import MANIFEST, SIGNATURE, Refused
+from slimdeploy.board.errors import ArtifactError as Refused
+from slimdeploy.board.whole import MANIFEST, SIGNATURE
 from slimdeploy.bundle.pack import verify
 from slimdeploy.errors import ArtifactError
 from slimdeploy.lineage import refuse_existing, whole_folder

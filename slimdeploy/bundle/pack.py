@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy.board import whole
+from slimdeploy.board.errors import ArtifactError as Refused
 from slimdeploy.bundle.manifest import LICENCE_NOTE, MANIFEST, Contents, build_manifest, read_manifest
 from slimdeploy.errors import ArtifactError, UsageError
 from slimdeploy.lineage import RUN_FILE, read_run, sha256_file, write_json
@@ -50,7 +51,7 @@ def verify(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     try:
         whole.check_files(folder, manifest, ignored=(MANIFEST, whole.SIGNATURE, RUN_FILE))
-    except whole.Refused as error:
+    except Refused as error:
         wrong = error.wrong.replace("the bundle", f"the bundle {folder}", 1)
         raise ArtifactError(wrong, wanted=error.wanted, do=error.do) from error
     if (folder / RUN_FILE).exists() and _recorded_hash(folder) != sha256_file(folder / MANIFEST):

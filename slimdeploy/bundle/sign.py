@@ -7,7 +7,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from slimdeploy.board.whole import MANIFEST, NAMESPACE, SIGNATURE, Refused, check_signature
+from slimdeploy.board.errors import AgentError
+from slimdeploy.board.whole import MANIFEST, NAMESPACE, SIGNATURE, check_signature
 from slimdeploy.bundle.archive import opened, write_bundle
 from slimdeploy.errors import ArtifactError, StageFailed, UsageError
 from slimdeploy.lineage import refuse_existing
@@ -69,5 +70,5 @@ def signer(folder: Path, allowed_signers: Path) -> str:
         )
     try:
         return check_signature(folder, allowed_signers)
-    except Refused as error:
+    except AgentError as error:
         raise ArtifactError(error.wrong, wanted=error.wanted, do=error.do) from error
