@@ -168,6 +168,18 @@ class PruneConfig:
         _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")
 
 
+def share_of_pass(config: PruneConfig, passes: int) -> PruneConfig:
+    """Return what each of several passes removes, so that all of them together remove what the config asks for.
+
+    Each pass takes the same share of what the one before it left.
+    """
+    parts: dict[str, Any] = {}
+    for name in ("channels", "macs"):
+        share = getattr(config, name)
+        parts[name] = None if share is None else 1 - (1 - share) ** (1 / passes)
+    return dataclasses.replace(config, **parts) if passes > 1 else config
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportConfig:
     """Turning a checkpoint into ONNX.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy._needs import require
-from slimdeploy.configs import ExportConfig
+from slimdeploy.configs import ExportConfig, share_of_pass
 from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.lineage import (
     RECIPE_FILE,
@@ -109,12 +109,22 @@ class _Way:
 
     def checkpoints(self) -> dict[str, Path]:
         """Make the dense, sparse, pruned and tuned checkpoints; return them by name, in order."""
-        models = {"dense": self._train() if self.recipe.train else self._given()}
+        dense = self._train() if self.recipe.train else self._given()
+        models = {"dense": dense}
+        for number in range(1, self.recipe.passes + 1):
+            suffix = f"-{number}" if self.recipe.passes > 1 else ""
+            found = self._pass(list(models.values())[-1], dense, f"pass{suffix}/" if suffix else "")
+            models |= {f"{name}{suffix}": path for name, path in found.items()}
+        return models
+
+    def _pass(self, start: Path, dense: Path, place: str) -> dict[str, Path]:
+        """Sparsify, prune and fine-tune once, in folders below `place`; return what was made, by name."""
+        models = {}
         if self.recipe.sparsify:
-            models["sparse"] = self._sparsify(models["dense"])
-        models["pruned"] = self._prune(list(models.values())[-1])
+            models["sparse"] = self._sparsify(start, place)
+        models["pruned"] = self._prune(models.get("sparse", start), place)
         if self.recipe.finetune:
-            models["tuned"] = self._finetune(models["pruned"], models["dense"])
+            models["tuned"] = self._finetune(models["pruned"], dense, place)
         return models
 
     def _given(self) -> Path:
@@ -134,31 +144,31 @@ class _Way:
         )  # fmt: skip
         return ensure(step, self.out) / OUTPUT
 
-    def _sparsify(self, dense: Path) -> Path:
+    def _sparsify(self, dense: Path, place: str) -> Path:
         from slimdeploy.stages.sparsify import OUTPUT, sparsify
 
         config = self.recipe.sparsify
         assert config is not None
         inputs = {"weights": file_input(dense), "data": self.data}
         step = Step(
-            folder="sparsify", stage="sparsify", config=config, inputs=inputs,
+            folder=f"{place}sparsify", stage="sparsify", config=config, inputs=inputs,
             make=lambda out: sparsify(dense, self.recipe.data, config, out, trust=self.trust),
         )  # fmt: skip
         return ensure(step, self.out) / OUTPUT
 
-    def _prune(self, weights: Path) -> Path:
+    def _prune(self, weights: Path, place: str) -> Path:
         from slimdeploy.stages.prune import OUTPUT, prune
 
         precisions = [config.precision for config in self.recipe.export]
         alignment = max(self.recipe.prune.alignment, alignment_for(self.target, precisions))
-        config = dataclasses.replace(self.recipe.prune, alignment=alignment)
+        config = dataclasses.replace(share_of_pass(self.recipe.prune, self.recipe.passes), alignment=alignment)
         step = Step(
-            folder="prune", stage="prune", config=config, inputs={"weights": file_input(weights)},
+            folder=f"{place}prune", stage="prune", config=config, inputs={"weights": file_input(weights)},
             make=lambda out: prune(weights, config, out, trust=self.trust),
         )  # fmt: skip
         return ensure(step, self.out) / OUTPUT
 
-    def _finetune(self, pruned: Path, dense: Path) -> Path:
+    def _finetune(self, pruned: Path, dense: Path, place: str) -> Path:
         from slimdeploy.stages.finetune import OUTPUT, finetune
 
         config = self.recipe.finetune
@@ -168,7 +178,7 @@ class _Way:
         if teacher:
             inputs["teacher"] = file_input(teacher)
         step = Step(
-            folder="finetune", stage="finetune", config=config, inputs=inputs,
+            folder=f"{place}finetune", stage="finetune", config=config, inputs=inputs,
             make=lambda out: finetune(pruned, self.recipe.data, config, out, teacher=teacher, trust=self.trust),
         )  # fmt: skip
         return ensure(step, self.out) / OUTPUT

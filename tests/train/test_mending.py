@@ -70,7 +70,7 @@ def test_out_of_memory_at_a_batch_of_one_is_told_and_leaves_nothing_behind(tiny_
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     spoil(never_enough)
-    with pytest.raises(StageFailed, match="epoch 1: CUDA out of memory.*smaller --imgsz"):
+    with pytest.raises(StageFailed, match=r"epoch 1: CUDA out of memory.*smaller --imgsz"):
         tune(tiny_weights, tiny_data, tmp_path / "tuned", batch=2)
     assert list(tmp_path.iterdir()) == []
 
@@ -94,7 +94,7 @@ def test_a_loss_that_stays_no_number_stops_after_two_halvings_and_names_the_epoc
             batch["img"] = batch["img"].float() * float("nan")
 
     spoil(poison)
-    with pytest.raises(StageFailed, match="epoch 2: the loss is nan.*halved 2 times"):
+    with pytest.raises(StageFailed, match=r"epoch 2: the loss is nan.*halved 2 times"):
         tune(tiny_weights, tiny_data, tmp_path / "tuned")
     assert (partial_of(tmp_path / "tuned") / "work" / "state.pt").exists()  # the first epoch is kept
     assert not (tmp_path / "tuned").exists()
@@ -132,7 +132,7 @@ def test_a_penalty_that_kills_a_layer_stops_and_names_it(tiny_weights, tiny_data
 def test_the_last_good_epoch_is_kept_when_a_layer_dies_later(tiny_weights, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr("slimdeploy.yolo.trainers.strength_at", lambda settings, epoch, epochs: 1e4 * epoch)
     config = SparsifyConfig(**{**SHORT, "lr0": 0.1, "lrf": 1.0, "sr": 0.1})
-    with pytest.raises(UsageError, match="in epoch 2.*epoch 1, the last good one, is kept"):
+    with pytest.raises(UsageError, match=r"in epoch 2.*epoch 1, the last good one, is kept"):
         sparsify(tiny_weights, tiny_data, config, tmp_path / "sparse")
     _, kept = checkpoint.load(partial_of(tmp_path / "sparse") / "sparse.pt")
     assert kept.classes == ("square", "bar")

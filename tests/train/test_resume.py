@@ -104,13 +104,13 @@ def test_the_same_call_again_goes_on(stopped, tiny_weights, tiny_data):
 
 
 def test_other_settings_leave_the_unfinished_training_alone(stopped, tiny_weights, tiny_data):
-    with pytest.raises(OutputExists, match="other settings.*--resume"):
+    with pytest.raises(OutputExists, match=r"other settings.*--resume"):
         finetune(tiny_weights, tiny_data, FinetuneConfig(**{**SHORT, "epochs": 5}), stopped)
     assert epochs_whole(stopped) == 1
 
 
 def test_another_stage_is_told_which_one_it_is(stopped):
-    with pytest.raises(UsageError, match="unfinished finetune.*slimdeploy finetune --resume"):
+    with pytest.raises(UsageError, match=r"unfinished finetune.*slimdeploy finetune --resume"):
         resume_sparsify(stopped)
 
 
