@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from slimdeploy.accuracy import coco
-from slimdeploy.accuracy.boxes import Detections, Truths
+from slimdeploy.accuracy.boxes import Truths
+from slimdeploy.board.boxes import Detections
 
 
 def truths(boxes, labels):

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "slimdeploy"
 HEAVY = sorted({module for modules in EXTRAS.values() for module in modules} | {"scipy", "pandas", "PIL", "tqdm"})
 # Rooms from the ground up; a room imports from its own row and the rows above it here.
 ROWS = (
-    ("errors",),
+    ("errors", "board"),
     ("records",),
     ("configs", "targets", "lineage", "recipes", "_needs", "_cores", "channels"),
     ("backends", "devices", "data", "yolo"),
