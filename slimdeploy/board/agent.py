@@ -59,9 +59,7 @@ def _add(verbs: Any, name: str, verb: Verb, what: str) -> argparse.ArgumentParse
 
 def _with_engine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where engines lie; by default in the bundle")
-    parser.add_argument(
-        "--runtime", default="", metavar="NAME", help="tensorrt or onnxruntime; by default what is there"
-    )
+    parser.add_argument("--runtime", default="", metavar="NAME", help="tensorrt or onnxruntime")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of ONNX Runtime; by default every core")
     return parser
 

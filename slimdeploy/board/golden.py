@@ -130,7 +130,7 @@ def compare(head: Floats, golden: Golden) -> Agreement:
 
 
 def _moves(wanted: Detections, near: Detections) -> tuple[Floats, Floats]:
-    """Largest move of a corner and change of score for each wanted box and candidate, (n, m); infinite across classes."""
+    """Largest move of a corner and change of score of each wanted box against each candidate, (n, m)."""
     shift = np.abs(wanted.xyxy[:, None, :] - near.xyxy[None, :, :]).max(axis=2)
     shift = np.where(wanted.labels[:, None] == near.labels[None, :], shift, np.float32(np.inf))
     return shift, np.abs(wanted.scores[:, None] - near.scores[None, :])

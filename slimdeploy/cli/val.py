@@ -14,13 +14,15 @@ from slimdeploy.cli._shared import ConfigOption, DataOption, JsonOption, TrustOp
 from slimdeploy.configs import ValConfig, build
 from slimdeploy.errors import UsageError
 from slimdeploy.records import Row, as_json
+from slimdeploy.report.cells import differing
 
 if TYPE_CHECKING:
     from slimdeploy.accuracy.boxes import Scorer
+    from slimdeploy.accuracy.matches import Matches
     from slimdeploy.data.dataset import Dataset
 
 NAME = "val"
-HEADER = ("model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "precision", "recall")
+HEADER = ("model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "points", "precision", "recall")
 SIZES = 4  # columns before the scores
 OFFICIAL = {  # figures of VisDrone's protocol, by their titles
     "AP": "ap", "AP50": "ap50", "AP75": "ap75", "AR1": "ar1", "AR10": "ar10", "AR100": "ar100", "AR500": "ar500",
@@ -29,6 +31,9 @@ OFFICIAL = {  # figures of VisDrone's protocol, by their titles
 OFFICIAL_NOTE = (
     "AP and AR are the official figures, in which a class weighs as many times as images show it; "
     "the macro ones weigh every class alike."
+)
+POINTS_NOTE = (
+    "points: mAP50-95 more than the first model's, in hundredths, with its 95 % interval over which images were scored."
 )
 PROTOCOLS = ("coco", "visdrone")
 
@@ -51,7 +56,9 @@ def command(
     Example: slimdeploy val dense.pt tuned.pt model.fp16.onnx --data visdrone.yaml --imgsz 640
     """
     with needs("onnx"):
+        from slimdeploy.accuracy.bootstrap import paired_bootstrap
         from slimdeploy.accuracy.evaluate import score
+        from slimdeploy.accuracy.matches import Keeping
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.data.dataset import read_dataset
     from slimdeploy.recipes import section
@@ -61,9 +68,12 @@ def command(
     artifacts = [read_artifact(path, imgsz=side, trust=trust) for path in weights]
     dataset = read_dataset(data)
     settings, scorer = _judge(protocol, dataset, settings)
-    rows = []
+    rows: list[Row] = []
+    kept: list[Matches] = []
     for name, one in zip(short_names(weights), artifacts, strict=True):
-        accuracy = score(one, dataset, settings, backend=backend, trust=trust, scorer=scorer)
+        keeping = Keeping(scorer)
+        accuracy = score(one, dataset, settings, backend=backend, trust=trust, scorer=keeping)
+        kept.append(keeping.matches())
         rows.append(
             Row(
                 name=name,
@@ -74,6 +84,7 @@ def command(
                 size_bytes=one.size_bytes,
                 macs=one.macs,
                 accuracy=accuracy,
+                difference=paired_bootstrap(kept[0], kept[-1]) if rows and protocol == "coco" else None,
             )
         )
     show({"schema": 1, "rows": [as_json(row) for row in rows]}, text=as_text(rows), as_json=json)
@@ -108,6 +119,8 @@ def as_text(rows: Sequence[Row]) -> str:
     lines.append(f"{accuracy.data}: {accuracy.images} images, {accuracy.boxes} boxes, {accuracy.metric}")
     if official:
         lines.append(OFFICIAL_NOTE)
+    elif len(rows) > 1:
+        lines.append(POINTS_NOTE)
     if accuracy.rendered:
         lines.append(
             "These images are rendered, not photographed: the scores tell how models compare, not how they fly."
@@ -118,8 +131,11 @@ def as_text(rows: Sequence[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     size = (f"{row.parameters:,}", f"{row.size_bytes / 1e6:.2f}", f"{row.macs / 1e9:.3f}")
     if row.accuracy is None:
-        return (row.name, *size, "", "", "", "")
+        return (row.name, *size, *[""] * (len(HEADER) - SIZES))
     if row.accuracy.figures:
         return (row.name, *size, *(f"{row.accuracy.figures[key]:.3f}" for key in OFFICIAL.values()))
-    figures = (row.accuracy.map50, row.accuracy.map50_95, row.accuracy.precision, row.accuracy.recall)
-    return (row.name, *size, *(f"{figure:.3f}" for figure in figures))
+    scores = [
+        f"{figure:.3f}"
+        for figure in (row.accuracy.map50, row.accuracy.map50_95, row.accuracy.precision, row.accuracy.recall)
+    ]
+    return (row.name, *size, *scores[:2], differing(row).text, *scores[2:])

@@ -7,25 +7,9 @@ import io
 
 import numpy as np
 import pytest
+from crowds import crowds, detections, truths
 
 from slimdeploy.accuracy import coco
-from slimdeploy.accuracy.boxes import Truths
-from slimdeploy.board.boxes import Detections
-
-
-def truths(boxes, labels):
-    return Truths(
-        xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4), labels=np.array(labels, dtype=np.int64), size=(100, 100)
-    )
-
-
-def detections(boxes, labels, scores):
-    return Detections(
-        xyxy=np.array(boxes, dtype=np.float32).reshape(-1, 4),
-        scores=np.array(scores, dtype=np.float32),
-        labels=np.array(labels, dtype=np.int64),
-    )
-
 
 BOX, FAR = [10, 10, 30, 30], [60, 60, 90, 90]
 
@@ -108,19 +92,6 @@ def test_the_figures_are_those_of_pycocotools():
     assert scores.map50_95 == pytest.approx(precision.mean(), abs=1e-6)
     assert scores.map50 == pytest.approx(precision[0].mean(), abs=1e-6)
     assert scores.per_class == pytest.approx({k: precision[:, :, k].mean() for k in range(3)}, abs=1e-6)
-
-
-def crowds(*, seed):
-    rng = np.random.default_rng(seed)
-    found, held = [], []
-    for _ in range(12):
-        low = rng.uniform(0, 80, (20, 2))
-        boxes = np.concatenate([low, low + rng.uniform(6, 20, (20, 2))], axis=1)
-        labels = rng.integers(0, 3, 20)
-        seen = boxes[:16] + rng.normal(0, 1.0, (16, 4))
-        held.append(truths(boxes, labels))
-        found.append(detections(seen, np.where(rng.random(16) < 0.8, labels[:16], 0), rng.random(16)))
-    return found, held
 
 
 def test_scoring_prints_nothing(capsys):

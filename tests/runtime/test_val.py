@@ -35,10 +35,13 @@ def val(*arguments):
 
 def test_models_stand_side_by_side(two_models, data):
     result = val(*two_models, "--data", data)
-    header, dense, pruned, source, note = result.stdout.splitlines()
-    assert header.split() == ["model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "precision", "recall"]
+    header, dense, pruned, source, points, note = result.stdout.splitlines()
+    names = ["model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "points", "precision", "recall"]
+    assert header.split() == names
     assert (dense.split()[0], pruned.split()[0]) == ("dense.onnx", "pruned.onnx")
     assert "2 images, 2 boxes" in source
+    assert "too few images [" in pruned
+    assert points.startswith("points: mAP50-95 more than the first")
     assert "rendered, not photographed" in note
 
 
@@ -83,6 +86,7 @@ def test_photographs_get_no_warning():
         "4.400",
         "0.500",
         "0.250",
+        "\N{EN DASH}",
         "0.600",
         "0.400",
     ]
