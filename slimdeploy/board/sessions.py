@@ -37,7 +37,7 @@ if TYPE_CHECKING:
             """Give back memory and threads; the session is not used afterwards."""
 
 
-RUNTIMES = ("tensorrt", "onnxruntime")
+RUNTIMES = ("onnxruntime",)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Engines:
     Attributes:
         machine: the board.
         cache: the folder that engines are built in.
-        runtime: `tensorrt` or `onnxruntime`; empty takes TensorRT where its Python module is, else ONNX Runtime.
+        runtime: `onnxruntime`; empty takes what is there.
         threads: of ONNX Runtime; 0 takes every core that this process may use.
     """
 
@@ -70,8 +70,8 @@ class Engines:
                 return name
         raise MissingDependency(
             f"this Python has no {self.runtime or 'runtime'}",
-            wanted="the tensorrt module that JetPack brings, or onnxruntime",
-            do="install python3-libnvinfer (JetPack), or pip install onnxruntime",
+            wanted="onnxruntime",
+            do="pip install onnxruntime",
         )
 
 
@@ -82,10 +82,7 @@ def open_session(bundle: Bundle, engines: Engines) -> Session:
         ArtifactError: the model is altered, does not load, or its engine was not built yet.
         MissingDependency: the board has no runtime for it.
     """
-    if engines.chosen() == "tensorrt":
-        from slimdeploy.board.tensorrt_session import open_engine
-
-        return open_engine(bundle, engines)
+    engines.chosen()
     from slimdeploy.board.onnxruntime_session import open_model
 
     return open_model(bundle, threads=engines.threads)
