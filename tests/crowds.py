@@ -24,15 +24,21 @@ def detections(boxes, labels, scores):
     )
 
 
-def crowds(*, seed, images=12):
-    """Return detections and truths of images with 20 objects of three classes each, most of them found."""
+def crowds(*, seed, images=12, side=100):
+    """Return detections and truths of images with 20 objects of three classes each, most of them found.
+
+    Args:
+        seed: of the boxes.
+        images: how many.
+        side: of each image, in pixels; objects have sides of 6 % to 40 % of it.
+    """
     rng = np.random.default_rng(seed)
     found, held = [], []
     for _ in range(images):
-        low = rng.uniform(0, 80, (20, 2))
-        boxes = np.concatenate([low, low + rng.uniform(6, 20, (20, 2))], axis=1)
+        low = rng.uniform(0, 0.6 * side, (20, 2))
+        boxes = np.concatenate([low, low + side * rng.uniform(0.06, 0.4, (20, 2))], axis=1)
         labels = rng.integers(0, 3, 20)
-        seen = boxes[:16] + rng.normal(0, 1.0, (16, 4))
+        seen = boxes[:16] + rng.normal(0, 0.01 * side, (16, 4))
         held.append(truths(boxes, labels))
         found.append(detections(seen, np.where(rng.random(16) < 0.8, labels[:16], 0), rng.random(16)))
     return found, held
