@@ -22,6 +22,7 @@ from slimdeploy.cli import (
     export,
     finetune,
     gate,
+    latency,
     prune,
     run,
     sparsify,
@@ -43,7 +44,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (train, sparsify, prune, finetune, val, export, bench, compare, gate, run, demo, visdrone, targets, doctor):
+for verb in (
+    train, sparsify, latency, prune, finetune, val, export, bench, compare, gate, run, demo, visdrone, targets, doctor,
+):  # fmt: skip
     app.command(name=verb.NAME)(verb.command)
 
 

@@ -15,6 +15,7 @@ NAME = "doctor"
 VERBS: Mapping[str, str] = {
     "train": "train",
     "sparsify": "train",
+    "latency": "train",
     "prune": "train",
     "finetune": "train",
     "val": "onnx",
