@@ -144,7 +144,7 @@ class PruneConfig:
         latency_tolerance: how far the latency measured may lie from the one asked for, as a share of it.
         attempts: plans that are built and measured before the budget counts as out of reach.
         samples: timed calls of each artifact in an attempt.
-        images: images that sensitivities and `taylor` are measured on.
+        images: images that sensitivities are measured on, at most: of a large network fewer and smaller ones.
         seed: of the criterion `random`.
     """
 
@@ -162,7 +162,7 @@ class PruneConfig:
     latency_tolerance: float = 0.05
     attempts: int = 6
     samples: int = 120
-    images: int = 8
+    images: int = 32
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from slimdeploy.channels import Coupling
 from slimdeploy.configs import PruneConfig
 from slimdeploy.data.dataset import Dataset, label_path, read_dataset, read_labels
 from slimdeploy.errors import UsageError
+from slimdeploy.stages._trials import spread
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,9 +58,7 @@ def _batches(module: nn.Module, config: PruneConfig, data: Path | None) -> Itera
         )
     dataset = read_dataset(data, check_labels=False)
     dataset.require_classes(class_names(module))
-    paths = dataset.images("train" if "train" in dataset.splits else "val")
-    steps = min(len(paths), BATCH * BATCHES)
-    chosen = [paths[i * len(paths) // steps] for i in range(steps)]
+    chosen = spread(dataset, BATCH * BATCHES)
     for start in range(0, len(chosen), BATCH):
         yield _batch(chosen[start : start + BATCH], dataset, config.imgsz)
 

@@ -17,6 +17,8 @@ from slimdeploy.stages.widths import Unit
 if TYPE_CHECKING:
     from torch import nn
 
+    from slimdeploy.data.dataset import Dataset
+
 MACS = 1.5e12  # of all trials together, about half a minute on two cores; larger networks get smaller images
 LEAST_SIDE = 128
 LEAST_IMAGES = 2
@@ -109,13 +111,33 @@ def trial_size(macs: int, imgsz: int, images: int, units: int) -> tuple[int, int
 
 
 def trial_images(data: Path | None, classes: tuple[str, ...], side: int, count: int) -> tuple[list[Any], str]:
-    """Return images for trials and where they come from: the data set's, or rendered scenes without one."""
-    from slimdeploy.configs import ExportConfig
-    from slimdeploy.data.dataset import read_dataset
-    from slimdeploy.stages import _parity
+    """Return images for trials, each (3, side, side), and where they come from.
 
-    dataset = None
-    if data is not None:
-        dataset = read_dataset(data, check_labels=False)
-        dataset.require_classes(classes)
-    return _parity.check_inputs(dataset, ExportConfig(imgsz=(side, side), check_images=count))
+    Args:
+        data: YAML of a data set; its images to train on are taken, evenly spread, since what a network is judged by
+            later must not shape it. None renders scenes.
+        classes: the network's.
+        side: of the square input, in pixels.
+        count: how many.
+    """
+    from slimdeploy.accuracy.letterbox import letterbox
+    from slimdeploy.configs import SceneConfig
+    from slimdeploy.data import scenes
+    from slimdeploy.data.dataset import read_dataset
+    from slimdeploy.data.images import read_image
+
+    if data is None:
+        scene = SceneConfig(size_px=side)
+        pictures = [scenes.render(scene, "train", number)[0] for number in range(count)]
+        return [letterbox(picture, (side, side))[0] for picture in pictures], scenes.NAME
+    dataset = read_dataset(data, check_labels=False)
+    dataset.require_classes(classes)
+    paths = spread(dataset, count)
+    return [letterbox(read_image(path), (side, side))[0] for path in paths], f"images of {dataset.name}"
+
+
+def spread(dataset: Dataset, count: int) -> list[Path]:
+    """Return images spread evenly over a data set's training split, or the val split where there is no other."""
+    paths = dataset.images("train" if "train" in dataset.splits else "val")
+    steps = min(len(paths), count)
+    return [paths[i * len(paths) // steps] for i in range(steps)]

@@ -20,7 +20,7 @@ from slimdeploy.errors import TargetError, UsageError
 from slimdeploy.latency.measure import LayerTimes, time_layers
 from slimdeploy.latency.shapes import changeable, count, to_measure
 from slimdeploy.latency.table import LatencyTable, WholeTime, write_table
-from slimdeploy.lineage import refuse_existing
+from slimdeploy.lineage import file_input, refuse_existing, stage_run
 from slimdeploy.records import Target
 from slimdeploy.stages._built import build, coupling_of, cut_copy, runs_here
 from slimdeploy.stages.widths import Widths, equal_shares, random_widths, units_of
@@ -28,6 +28,7 @@ from slimdeploy.stages.widths import Widths, equal_shares, random_widths, units_
 if TYPE_CHECKING:
     from torch import nn
 
+TABLE = "table.json"
 CLASSES = tuple(f"class {i}" for i in range(80))  # of a network without a checkpoint, as many as COCO has
 EVEN = (0.0, 0.5, 0.75)  # shares removed from every group of the first whole networks; the others are random
 
@@ -75,6 +76,13 @@ def latency(weights: Path | None, target: Target, config: LatencyConfig, out: Pa
     write_table(table, out)
     progress.unlink()
     return out
+
+
+def latency_folder(weights: Path, target: Target, config: LatencyConfig, out: Path, *, trust: bool = False) -> Path:
+    """Measure a latency table into a new folder `out`, as a recipe's stage; see `latency`."""
+    with stage_run("latency", config=config, inputs={"weights": file_input(weights)}, out=out) as run:
+        latency(weights, target, config, run.folder / TABLE, trust=trust)
+    return out / TABLE
 
 
 def require_here(target: Target) -> None:
