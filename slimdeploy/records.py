@@ -41,6 +41,9 @@ class Target:
         memory_gb: memory, in GB, shared by CPU and GPU on a Jetson.
         bandwidth_gbs: memory bandwidth, in GB/s.
         gpu_max_mhz: highest GPU clock, in MHz.
+        gmacs_per_s: effective rate of convolutions by precision, in 10^9 multiply-accumulates a second, fitted to
+            published measurements (benchmarks/board_model.py); None where there are none.
+        launch_us: what a layer costs however small it is, in microseconds, fitted likewise.
         jetpack: JetPack versions that run on the board.
         tensorrt: TensorRT versions that those bring.
         dla_cores: deep-learning accelerators, or None where no source confirms their number; which TensorRT versions
@@ -61,6 +64,8 @@ class Target:
     memory_gb: float | None = None
     bandwidth_gbs: float | None = None
     gpu_max_mhz: float | None = None
+    gmacs_per_s: Mapping[str, int] | None = None
+    launch_us: float | None = None
     jetpack: tuple[str, ...] = ()
     tensorrt: tuple[str, ...] = ()
     dla_cores: int | None = None

@@ -24,6 +24,7 @@ from slimdeploy.cli import (
     finetune,
     gate,
     latency,
+    plan,
     prune,
     run,
     sparsify,
@@ -50,6 +51,7 @@ for verb in (
 ):  # fmt: skip
     app.command(name=verb.NAME)(verb.command)
 app.add_typer(bundle.app, name=bundle.NAME)
+app.add_typer(plan.app, name=plan.NAME)
 
 
 @app.callback(invoke_without_command=True)

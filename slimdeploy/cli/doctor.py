@@ -22,6 +22,7 @@ VERBS: Mapping[str, str] = {
     "export": "train",
     "bench": "onnx",
     "bundle": "",
+    "plan": "",
     "compare": "report",
     "gate": "",
     "run": "train",

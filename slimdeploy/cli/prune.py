@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slimdeploy.cli._shared import ConfigOption, JsonOption, OutOption, TrustOption, show, table
+from slimdeploy.cli._plan_text import as_text, reached_lines, sensitivity_lines, whole_lines
+from slimdeploy.cli._shared import ConfigOption, JsonOption, TrustOption, show, table
 from slimdeploy.configs import FIGURES, SHARES, PruneConfig, build
 from slimdeploy.errors import UsageError
 from slimdeploy.records import as_json
@@ -22,7 +22,9 @@ BUDGETS = (*FIGURES, *SHARES)
 
 def command(
     weights: Annotated[Path, typer.Argument(help="The checkpoint, a YOLOv8 .pt; best one that sparsify wrote.")],
-    out: OutOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The folder to make; it must not exist. Needed without --dry-run.")
+    ] = None,
     speedup: Annotated[float | None, typer.Option(help="How many times as fast on the target, such as 2.0.")] = None,
     latency_ms: Annotated[float | None, typer.Option(help="Milliseconds an image on the target.")] = None,
     fps: Annotated[float | None, typer.Option(help="Images a second on the target.")] = None,
@@ -47,6 +49,7 @@ def command(
     alignment: Annotated[int | None, typer.Option(help="Make widths multiples of this; beats the target.")] = None,
     imgsz: Annotated[int | None, typer.Option(help="Side of the input that MACs and time are of, in pixels.")] = None,
     plan: Annotated[Path | None, typer.Option(help="Replay this plan.json on the weights it was made for.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, show the plan, and cut nothing.")] = False,
     config: ConfigOption = None,
     trust: TrustOption = False,
     json: JsonOption = False,
@@ -56,7 +59,7 @@ def command(
     Example: slimdeploy prune dense.pt --speedup 2 --target cpu --table table.json --data visdrone.yaml --out pruned
     """
     from slimdeploy.stages.plan import config_of, read_plan
-    from slimdeploy.stages.prune import PLAN, Means, prune
+    from slimdeploy.stages.prune import PLAN, Means, plan_only, prune
     from slimdeploy.targets import load_target
 
     flags = {
@@ -70,6 +73,12 @@ def command(
     else:
         settings = config_of(read_plan(plan))
     means = Means(target=load_target(target) if target else None, table=table, data=data, plan=plan)
+    if dry_run:
+        planned = plan_only(weights, settings, trust=trust, means=means)
+        show(as_json(planned), text=as_text(planned), as_json=json)
+        return
+    if out is None:
+        raise UsageError("no place for the result", wanted="--out with a folder to make, or --dry-run")
     written = prune(weights, settings, out, trust=trust, means=means)
     decided = read_plan(out / PLAN)
     show(_as_result(decided, written, out / PLAN), text=_as_text(decided, written), as_json=json)
@@ -112,27 +121,6 @@ def _as_result(plan: PrunePlan, written: Path, plan_path: Path) -> dict[str, Any
     }
 
 
-def reached_lines(plan: PrunePlan) -> list[str]:
-    """Return what was asked for and what came of it, for a person."""
-    latency = plan.latency
-    if latency is None:
-        return [f"asked for {plan.asked:.1%} of the {plan.budget}, reached {plan.reached:.1%}"]
-    asked = {
-        "speedup": f"{plan.asked:g} times as fast",
-        "latency_ms": f"{plan.asked:g} ms",
-        "fps": f"{plan.asked:g} images a second",
-    }[plan.budget]
-    planned = f"planned {latency.planned_ms[0]:.2f} to {latency.planned_ms[1]:.2f} ms by the {latency.source}"
-    if latency.measured_ms is None:
-        return [f"asked for {asked} on {latency.target}; estimated, not measured: {latency.speedup:.2f} times", planned]
-    before, after = latency.measured_ms
-    return [
-        f"asked for {asked} on {latency.target}, measured {before:.2f} to {after:.2f} ms, "
-        f"{latency.speedup:.2f} times as fast, {1e3 / after:.1f} images a second ({latency.precision})",
-        planned,
-    ]
-
-
 def _channels(plan: PrunePlan) -> tuple[int, int]:
     return sum(group.width for group in plan.groups), sum(len(group.kept) for group in plan.groups)
 
@@ -145,16 +133,14 @@ def _as_text(plan: PrunePlan, written: Path) -> str:
     }
     rows = [(name, f"{b:,}", f"{a:,}", f"{1 - a / b:.1%}") for name, (b, a) in figures.items()]
     narrowed = sum(len(group.kept) < group.width for group in plan.groups)
-    reasons: dict[str, list[str]] = defaultdict(list)
-    for one in plan.kept_whole:
-        reasons[one.why].append(f"{one.layer} ({one.width})")
     return "\n".join(
         [
             table(("", "before", "after", "removed"), rows),
             "",
             *reached_lines(plan),
             f"{narrowed} of {len(plan.groups)} groups of coupled channels narrowed, to multiples of {plan.alignment}",
-            *(f"kept whole: {', '.join(layers)}: {why}" for why, layers in reasons.items()),
+            *sensitivity_lines(plan),
+            *whole_lines(plan),
             f"pruned checkpoint: {written}",
         ]
     )

@@ -98,12 +98,12 @@ def plan_by_measuring(aim: Aim, config: PruneConfig) -> PrunePlan:
     raise _missed(min(shots, key=lambda one: abs(one.off)), config)
 
 
-def plan_by_model(aim: Aim, config: PruneConfig) -> PrunePlan:
-    """Return a plan that is as quick as asked by the model of a board; nothing is measured, and the plan says so.
+def plan_by_forecast(aim: Aim, config: PruneConfig) -> PrunePlan:
+    """Return a plan that is as quick as asked by the forecast alone; nothing is measured, and the plan says so.
 
     Raises:
-        UsageError: the dense network is quicker than that already, by the model.
-        GateError: no plan is that quick, by the model; or the plan kills all positives.
+        UsageError: the dense network is quicker than that already, by the forecast.
+        GateError: no plan is that quick, by the forecast; or the plan kills all positives.
     """
     dense_ms = forecast_ms(aim.coupling, aim.coupling.whole(), aim.forecast)
     asked_ms = _asked_ms(config, dense_ms)
@@ -115,7 +115,7 @@ def plan_by_model(aim: Aim, config: PruneConfig) -> PrunePlan:
     )  # fmt: skip
     if abs(shot.off) > config.latency_tolerance:
         raise _out_of_reach(shot, config)
-    return _plan(aim, config, shot, estimated=True)
+    return _plan(aim, config, shot, measured=False)
 
 
 class _Timing:
@@ -190,7 +190,7 @@ def _corrected(shots: list[_Shot], most_ms: float) -> float:
     return wish if low < wish < high else (low + high) / 2
 
 
-def _plan(aim: Aim, config: PruneConfig, shot: _Shot, *, estimated: bool = False) -> PrunePlan:
+def _plan(aim: Aim, config: PruneConfig, shot: _Shot, *, measured: bool = True) -> PrunePlan:
     reached = {"speedup": shot.speedup, "latency_ms": shot.measured_ms, "fps": 1e3 / shot.measured_ms}
     plan = plan_of(
         aim.coupling, aim.importance, shot.widths, config, reached=reached[config.budget[0]],
@@ -200,10 +200,10 @@ def _plan(aim: Aim, config: PruneConfig, shot: _Shot, *, estimated: bool = False
         target=aim.target.name,
         precision=config.precision,
         source=aim.forecast.source,
-        estimated=estimated,
+        estimated=not aim.forecast.measured,
         asked_ms=shot.asked_ms,
         planned_ms=(forecast_ms(aim.coupling, aim.coupling.whole(), aim.forecast), shot.planned_ms),
-        measured_ms=None if estimated else (shot.dense_ms, shot.measured_ms),
+        measured_ms=(shot.dense_ms, shot.measured_ms) if measured else None,
         speedup=shot.speedup,
         saved_ms=saved_ms(aim.coupling, shot.widths, aim.forecast),
     )

@@ -20,7 +20,7 @@ from slimdeploy.records import Checkpoint, PrunePlan, Target, as_json
 from slimdeploy.stages._built import coupling_of, cut_copy
 from slimdeploy.stages._importance import importance_of
 from slimdeploy.stages._trials import Trials, trial_images, trial_size
-from slimdeploy.stages.aim import Aim, plan_by_measuring, plan_by_model
+from slimdeploy.stages.aim import Aim, plan_by_forecast, plan_by_measuring
 from slimdeploy.stages.losses import costs_of, planned_units
 from slimdeploy.stages.plan import config_of, make_plan, read_plan, require_fits, write_plan
 from slimdeploy.stages.planner import Forecast
@@ -102,7 +102,21 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
     return out / OUTPUT
 
 
-def decide(module: nn.Module, known: Checkpoint, config: PruneConfig, means: Means) -> PrunePlan:
+def plan_only(weights: Path, config: PruneConfig, *, trust: bool = False, means: Means = NOTHING) -> PrunePlan:
+    """Return the plan by which `prune` would begin; nothing is cut, built, measured or written.
+
+    Args and Raises: as in `prune`.
+    """
+    with needs("train"):
+        from slimdeploy.yolo import checkpoint, prunable
+    module, known = checkpoint.load(weights, trust=trust)
+    prunable.require_prunable(module)
+    return decide(module, known, config, means, measuring=False)
+
+
+def decide(
+    module: nn.Module, known: Checkpoint, config: PruneConfig, means: Means, *, measuring: bool = True
+) -> PrunePlan:
     """Return the plan by which a stock network would be cut; it is not changed.
 
     Args:
@@ -110,6 +124,7 @@ def decide(module: nn.Module, known: Checkpoint, config: PruneConfig, means: Mea
         known: its checkpoint.
         config: the budget, and the alignment of the widths.
         means: target, table, data and plan, where they are needed.
+        measuring: build and measure plans to a latency, where the target runs here.
 
     Raises:
         UsageError, GateError: as in `prune`.
@@ -123,7 +138,7 @@ def decide(module: nn.Module, known: Checkpoint, config: PruneConfig, means: Mea
         return make_plan(coupling, scores, config, weights_sha256=known.sha256)
     forecast = _forecast(coupling, config, means)
     aim = _aim(module, coupling, known, config, means, forecast)
-    return plan_by_measuring(aim, config) if forecast.measured else plan_by_model(aim, config)
+    return plan_by_measuring(aim, config) if measuring and forecast.measured else plan_by_forecast(aim, config)
 
 
 def _forecast(coupling: Coupling, config: PruneConfig, means: Means) -> Forecast:

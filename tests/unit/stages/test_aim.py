@@ -17,7 +17,7 @@ from slimdeploy.targets import load_target
 
 COUPLING = chain()
 EVEN = {group.name: (1.0,) * group.width for group in COUPLING.groups}
-TABLE = Blocks()
+TABLE = Blocks(measured=True)
 TRUE = Blocks(fixed_ms=1.5)  # the machine: all that the table says, and a millisecond more
 DENSE_MS = forecast_ms(COUPLING, COUPLING.whole(), TRUE)
 WHOLE = Sensitivity(groups=("stem",), width=128, tried=64, damage=0.5, positives=(9, 5))
@@ -53,14 +53,14 @@ def asked(monkeypatch):
     return seen
 
 
-def aim(*, least_share=0.1, whole=lambda widths: WHOLE):
+def aim(*, least_share=0.1, whole=lambda widths: WHOLE, forecast=TABLE):
     units = planned_units(COUPLING, 1, least_share)
     tried = tuple(
         Sensitivity(groups=u.names, width=u.width, tried=trial_width(u), damage=0.1, positives=(9, 8)) for u in units
     )
     return aiming.Aim(
         module=COUPLING.whole(), coupling=COUPLING, importance=EVEN, costs=costs_of(units, EVEN, tried),
-        trials=SimpleNamespace(alone=tried, whole=whole), forecast=TABLE, target=load_target("cpu"),
+        trials=SimpleNamespace(alone=tried, whole=whole), forecast=forecast, target=load_target("cpu"),
         weights_sha256="ab",
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_attempts_that_all_miss_end_with_the_nearest(asked):
 
 
 def test_a_plan_by_a_model_measures_nothing_and_says_so(asked):
-    plan = aiming.plan_by_model(aim(), config(speedup=1.8))
+    plan = aiming.plan_by_forecast(aim(forecast=Blocks()), config(speedup=1.8))
     assert asked == []
     assert plan.latency.estimated
     assert plan.latency.measured_ms is None
