@@ -87,3 +87,12 @@ def test_the_passes_together_remove_what_was_asked_for(budget):
 
 def test_a_single_pass_removes_all_of_it():
     assert share_of_pass(PruneConfig(channels=0.5), 1) == PruneConfig(channels=0.5)
+
+
+def test_the_passes_together_are_as_fast_as_was_asked_for():
+    assert share_of_pass(PruneConfig(speedup=8.0), 3).speedup == pytest.approx(2.0)
+
+
+def test_a_latency_has_no_part_for_each_pass():
+    with pytest.raises(UsageError, match="speedup"):
+        share_of_pass(PruneConfig(latency_ms=8.0), 2)
