@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from slimdeploy.bundle.manifest import Contents, Graph, Graph
+from slimdeploy.bundle.manifest import Contents, Graph
 from slimdeploy.bundle.pack import pack
 from slimdeploy.configs import ExportConfig
 from slimdeploy.lineage import sha256_file, stage_run
