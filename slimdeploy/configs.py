@@ -160,6 +160,9 @@ class ExportConfig:
         calibrator: rule by which int8 cuts activations off: `minmax`, `percentile` (99.99), `entropy` or `mse`.
         calibration_images: images of the training split that int8 ranges are measured on; 512, since accuracy gains
             little beyond that and a laptop measures them within two minutes.
+        max_drop: points of mAP50-95 that int8 may lose against fp32, scored on the val split; None scores nothing.
+        max_float_share: largest share of the multiply-accumulates that may return to float to keep within `max_drop`;
+            with more, the graph would be int8 in name alone.
         seed: of the choice of those images.
     """
 
@@ -172,6 +175,8 @@ class ExportConfig:
     score_tolerance: float = 0.02
     calibrator: str = "percentile"
     calibration_images: int = 512
+    max_drop: float | None = None
+    max_float_share: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -185,6 +190,8 @@ class ExportConfig:
         rules = ("minmax", "percentile", "entropy", "mse")
         _check(self.calibrator in rules, f"a calibrator {self.calibrator!r}", "minmax, percentile, entropy or mse")
         _check(self.calibration_images >= 1, f"{self.calibration_images} images to calibrate on", "1 or more")
+        _check(self.max_drop is None or self.max_drop >= 0, f"a max_drop of {self.max_drop} points", "0 or more")
+        _check(0 <= self.max_float_share <= 1, f"a float share of {self.max_float_share}", "a share in 0..1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

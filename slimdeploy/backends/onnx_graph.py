@@ -134,19 +134,28 @@ def count_macs(model: ModelProto) -> int:
     Raises:
         ArtifactError: a shape is not static.
     """
+    return sum(macs_by_node(model).values())
+
+
+def macs_by_node(model: ModelProto) -> dict[str, int]:
+    """Return the multiply-accumulates of one image in each convolution and matrix product, by the node's output.
+
+    Raises:
+        ArtifactError: a shape is not static.
+    """
     graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = {i.name: tuple(i.dims) for i in graph.initializer}
     shapes |= {v.name: shape_of(v) for v in [*graph.value_info, *graph.input, *graph.output]}
-    total = 0
+    batch = max(shape_of(graph.input[0])[0], 1)
+    found = {}
     for node in graph.node:
         if node.op_type in WEIGHTED:
             try:
                 made, left, right = shapes[node.output[0]], shapes[node.input[0]], shapes[node.input[1]]
             except KeyError as error:
                 raise ArtifactError(f"the shape of {error.args[0]!r} is not static", do=_EXPORT_IT) from error
-            total += _macs(node.op_type, made, left, right)
-    batch = shape_of(graph.input[0])[0]
-    return total // max(batch, 1)
+            found[node.output[0]] = _macs(node.op_type, made, left, right) // batch
+    return found
 
 
 def _macs(op_type: str, made: tuple[int, ...], left: tuple[int, ...], right: tuple[int, ...]) -> int:

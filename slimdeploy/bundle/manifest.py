@@ -67,6 +67,7 @@ class Contents:
         graphs: every graph of the bundle, the model's own first.
         calibration: how the ranges of int8 were measured, or None.
         recommendation: which graph to run and why, or None where there is one alone.
+        accuracy: what int8 loses against fp32, or None where no bound was asked for.
     """
 
     artifact: Artifact
@@ -76,6 +77,7 @@ class Contents:
     graphs: tuple[Graph, ...]
     calibration: Mapping[str, Any] | None = None
     recommendation: Mapping[str, Any] | None = None
+    accuracy: Mapping[str, Any] | None = None
 
 
 def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, A
             name: {"sha256": sha256_file(path), "size_bytes": path.stat().st_size} for name, path in files.items()
         },
     }
-    optional = {"calibration": contents.calibration, "recommendation": contents.recommendation}
+    optional = {name: getattr(contents, name) for name in ("calibration", "recommendation", "accuracy")}
     manifest |= {name: dict(told) for name, told in optional.items() if told is not None}
     validate(manifest, "the new manifest")
     return manifest

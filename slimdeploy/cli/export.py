@@ -32,6 +32,9 @@ def command(
     calibration_images: Annotated[
         int | None, typer.Option(help="int8: training images that the ranges are measured on.")
     ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="int8: points of mAP50-95 that it may lose on --data; layers return to float.")
+    ] = None,
     config: ConfigOption = None,
     trust: TrustOption = False,
     json: JsonOption = False,
@@ -53,6 +56,7 @@ def command(
         "opset": opset,
         "calibrator": calibrator,
         "calibration_images": calibration_images,
+        "max_drop": max_drop,
     }
     settings = build(ExportConfig, flags, section(config, NAME))
     board = load_target(target)
@@ -60,7 +64,7 @@ def command(
     manifest = read_manifest(folder)
     then = next_step(board, manifest["graphs"][0], folder.as_posix())
     result = {"bundle": str(folder), **{k: manifest[k] for k in ("model", "graphs", "check", "target", "board")}}
-    result |= {k: manifest[k] for k in ("calibration", "recommendation") if k in manifest}
+    result |= {k: manifest[k] for k in ("calibration", "accuracy", "recommendation") if k in manifest}
     result["next"] = then
     show(result, text=as_text(folder, manifest, then), as_json=json)
 
@@ -101,6 +105,7 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
         lines.append(
             f"int8:   ranges by {known['calibrator']} over {known['images']} training images of {known['data']}"
         )
+        lines.append(f"mAP:    {_accuracy(manifest.get('accuracy'))}")
     if model["float_nodes"]:
         lines.append(f"float:  {len(model['float_nodes'])} nodes stay float: {_reasons(model['float_nodes'])}")
     if manifest["target"]["kind"] in KINDS:
@@ -123,6 +128,20 @@ def _advice(told: dict[str, Any]) -> str:
     if not told["measured"]:
         return str(told["why"])
     return f"run {told['file']}; {told['why']} with {told['runtime']} on {told['machine']}"
+
+
+def _accuracy(told: dict[str, Any] | None) -> str:
+    if told is None:
+        return "what int8 loses was not measured; --max-drop 0.5 does, and holds it to half a point"
+    drops = ", ".join(
+        f"{file} {told['map50_95'][file]:.4f} ({-drop:+.2f})" for file, drop in told["drop_points"].items()
+    )
+    line = f"fp32 {told['fp32_map50_95']:.4f}, {drops} on {told['images']} images of {told['data']}"
+    if not told["returned"]:
+        return line
+    return (
+        f"{line}; {len(told['returned'])} layers returned to float with {told['returned_share']:.1%} of the arithmetic"
+    )
 
 
 def _parser(board: dict[str, str]) -> str:
