@@ -28,7 +28,7 @@ def pack(folder: Path, contents: Contents) -> dict[str, Any]:
     """
     _write_text(folder / LABELS, "".join(f"{name}\n" for name in contents.artifact.spec.classes))
     _write_text(folder / LICENCE, licence_text())
-    files = {path.name: path for path in sorted(folder.iterdir())}
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     manifest = build_manifest(contents, files)
     write_json(folder / MANIFEST, manifest)
     return manifest

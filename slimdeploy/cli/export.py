@@ -25,6 +25,9 @@ def command(
         Path | None, typer.Option(help="YAML of a data set to check and calibrate on; without it, scenes are rendered.")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Images a call.")] = None,
+    dynamic_batch: Annotated[
+        bool | None, typer.Option("--dynamic-batch", help="Let a call hold fewer images than --batch.")
+    ] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX opset; without it, what the target reads.")] = None,
     calibrator: Annotated[
         str | None, typer.Option(help="int8: minmax, percentile, entropy or mse sets the ranges.")
@@ -35,6 +38,9 @@ def command(
     max_drop: Annotated[
         float | None, typer.Option(help="int8: points of mAP50-95 that it may lose on --data; layers return to float.")
     ] = None,
+    dropins: Annotated[
+        str | None, typer.Option("--with", help="Files for other pipelines: deepstream,triton,ros2.")
+    ] = None,
     config: ConfigOption = None,
     trust: TrustOption = False,
     json: JsonOption = False,
@@ -43,6 +49,7 @@ def command(
 
     Example: slimdeploy export tuned.pt --target jetson --precision fp16 --data visdrone.yaml --out bundle
     """
+    from slimdeploy.bundle.dropins import parse
     from slimdeploy.bundle.manifest import read_manifest
     from slimdeploy.bundle.next_step import next_step
     from slimdeploy.recipes import section
@@ -53,10 +60,12 @@ def command(
         "precision": precision,
         "imgsz": parse_imgsz(imgsz),
         "batch": batch,
+        "dynamic_batch": dynamic_batch,
         "opset": opset,
         "calibrator": calibrator,
         "calibration_images": calibration_images,
         "max_drop": max_drop,
+        "dropins": None if dropins is None else parse(dropins),
     }
     settings = build(ExportConfig, flags, section(config, NAME))
     board = load_target(target)
@@ -112,6 +121,8 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
         lines.append(f"parser: {_parser(manifest['board'])}")
     if "recommendation" in manifest:
         lines.append(f"advice: {_advice(manifest['recommendation'])}")
+    if dropins := sorted({name.split("/")[0] for name in manifest["files"] if "/" in name}):
+        lines.append(f"with:   {', '.join(dropins)}")
     if "build" in manifest["board"]:
         lines.append("board:  not run on a board yet")
     return "\n".join([*lines, then])

@@ -15,6 +15,8 @@ from slimdeploy._needs import needs
 from slimdeploy.backends.artifacts import read_artifact, require_stride
 from slimdeploy.backends.protocol import INPUT, OUTPUT
 from slimdeploy.bundle import trtcheck
+from slimdeploy.bundle.dropin import Model
+from slimdeploy.bundle.dropins import require_possible, write_dropins
 from slimdeploy.bundle.manifest import Contents, Graph
 from slimdeploy.bundle.pack import pack
 from slimdeploy.configs import ExportConfig
@@ -82,6 +84,7 @@ def export(
     _require_data(config, data)
     module, known = checkpoint.load(weights, trust=trust)
     require_stride(config.imgsz, known.stride)
+    require_possible(config.dropins, _for_dropins(forms[-1], known, config, out))
     dataset = _read(data, known)
     images, source = _parity.check_inputs(dataset, config)
     with stage_run("export", config=config, inputs=export_inputs(weights, target, dataset), out=out) as run:
@@ -92,6 +95,7 @@ def export(
         for one in made:
             _compare(module, one, images, config)
         accuracy = gate.record(made, run.folder) if gate else None
+        write_dropins(config.dropins, _for_dropins(forms[-1], known, config, run.folder), run.folder)
         contents = Contents(
             artifact=made[0].artifact,
             checkpoint=known,
@@ -241,6 +245,21 @@ def _compare(module: nn.Module, made: _Made, images: list[Array], config: Export
     made.found = _parity.compare(pairs[: len(images)])
     if made.form.precision != "int8":
         made.found.require(config, made.form.precision)
+
+
+def _for_dropins(form: Form, known: Checkpoint, config: ExportConfig, folder: Path) -> Model:
+    """Return what drop-ins must know of the graph that they run: the bundle's float one."""
+    return Model(
+        path=folder / form.file,
+        name=Path(known.path).stem,
+        task=known.task,
+        classes=known.classes,
+        imgsz=config.imgsz,
+        stride=known.stride,
+        batch=config.batch,
+        dynamic_batch=config.dynamic_batch,
+        precision=form.precision,
+    )
 
 
 def _recommend(made: Sequence[_Made], target: Target) -> dict[str, Any] | None:
