@@ -95,6 +95,7 @@ def parse_imgsz(text: str | None) -> tuple[int, int] | None:
 
 def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
     """Return an exported bundle as lines for a person; the last one says what to do next."""
+    from slimdeploy.bundle.dropins import DROPINS
     from slimdeploy.bundle.trtcheck import KINDS
 
     model, check = manifest["model"], manifest["check"]
@@ -121,7 +122,7 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
         lines.append(f"parser: {_parser(manifest['board'])}")
     if "recommendation" in manifest:
         lines.append(f"advice: {_advice(manifest['recommendation'])}")
-    if dropins := sorted({name.split("/")[0] for name in manifest["files"] if "/" in name}):
+    if dropins := [name for name in DROPINS if any(file.startswith(f"{name}/") for file in manifest["files"])]:
         lines.append(f"with:   {', '.join(dropins)}")
     if "build" in manifest["board"]:
         lines.append("board:  not run on a board yet")

@@ -19,7 +19,7 @@ from slimdeploy.bundle.dropin import Model
 from slimdeploy.bundle.dropins import require_possible, write_dropins
 from slimdeploy.bundle.manifest import Contents, Graph
 from slimdeploy.bundle.pack import pack
-from slimdeploy.configs import ExportConfig
+from slimdeploy.configs import ExportConfig, GoldenConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run, write_json
 from slimdeploy.records import Artifact, Checkpoint, Target, as_json
@@ -47,7 +47,7 @@ def export(
     data: Path | None = None,
     trust: bool = False,
 ) -> Path:
-    """Export a detector to ONNX and pack it: `model.<precision>.onnx`, manifest.json, labels.txt, LICENSE.
+    """Export a detector to ONNX and pack it: the graph, a golden sample, the board's agent, labels, manifest, licence.
 
     Before the folder gets its name, every graph is compared with the network on `config.check_images` images, and for
     NVIDIA targets read by NVIDIA's own parser, where the extra `trtcheck` is installed. An int8 bundle also holds a
@@ -77,6 +77,7 @@ def export(
     with needs("train"):
         from slimdeploy.yolo import checkpoint
     with needs("onnx"):
+        from slimdeploy.bundle.golden import write_golden
         from slimdeploy.stages import _parity
     require_precision(target, config.precision)
     forms = forms_for(target, config)
@@ -106,6 +107,7 @@ def export(
             recommendation=_recommend(made, target),
             accuracy=accuracy,
         )
+        write_golden(run.folder, made[0].artifact, images, GoldenConfig.of(config.precision))
         run.results.update(_results(pack(run.folder, contents)))
     return out
 
