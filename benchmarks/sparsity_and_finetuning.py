@@ -16,16 +16,22 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from slimdeploy.configs import DenseConfig, FinetuneConfig, PruneConfig, SparsifyConfig, TrainConfig
+from _results import result_path
+
+from slimdeploy.bench.environment import environment
+from slimdeploy.configs import DenseConfig, FinetuneConfig, PruneConfig, SparsifyConfig, TrainConfig, ValConfig
 from slimdeploy.data.dataset import read_dataset
-from slimdeploy.lineage import file_input
+from slimdeploy.lineage import file_input, read_run, versions, write_json
 from slimdeploy.pipeline import Step, ensure
 from slimdeploy.stages.finetune import finetune
 from slimdeploy.stages.prune import prune
 from slimdeploy.stages.sparsify import sparsify
 from slimdeploy.stages.train import train
+
+if TYPE_CHECKING:
+    from slimdeploy.accuracy.matches import Matches
 
 NAME = "sparsity_and_finetuning"
 IMGSZ = 320
@@ -102,6 +108,67 @@ class Stages:
         }
 
 
+def scored(checkpoints: dict[str, Path], data: Path) -> list[dict[str, Any]]:
+    """Score every checkpoint on the same images, and give each difference to dense its interval."""
+    from slimdeploy.accuracy import coco
+    from slimdeploy.accuracy.bootstrap import paired_bootstrap
+    from slimdeploy.accuracy.evaluate import score
+    from slimdeploy.accuracy.matches import Keeping
+    from slimdeploy.backends.artifacts import read_artifact
+
+    dataset, config = read_dataset(data), ValConfig(imgsz=IMGSZ)
+    kept: dict[str, Matches] = {}
+    rows = []
+    for name, path in checkpoints.items():
+        keeping = Keeping(coco.score)
+        accuracy = score(read_artifact(path, imgsz=(IMGSZ, IMGSZ)), dataset, config, scorer=keeping)
+        kept[name] = keeping.matches()
+        against = {other: paired_bootstrap(kept[other], kept[name]) for other in ("dense", "tuned") if other in kept}
+        rows.append({
+            "name": name,
+            "map50": accuracy.map50,
+            "map50_95": accuracy.map50_95,
+            "against": {other: dataclasses.asdict(one) for other, one in against.items() if other != name},
+            **of_the_stage(path),
+        })  # fmt: skip
+        print(as_line(rows[-1]), flush=True)
+    return rows
+
+
+def of_the_stage(path: Path) -> dict[str, Any]:
+    """Return what a stage's folder tells of a checkpoint: its channels, epochs and seconds."""
+    from slimdeploy.yolo import checkpoint, gammas
+
+    module, known = checkpoint.load(path)
+    record = read_run(path.parent)
+    results = record["results"]
+    live = gammas.live_channels(module).values()
+    return {
+        "parameters": known.parameters,
+        "channels": sum(width for _, width in live),
+        "live_channels": sum(live for live, _ in live),
+        "below_0.01": gammas.scale_shares(module)["below_0.01"],
+        "scale_histogram": gammas.scale_histogram(module),
+        "epochs": results.get("epochs", 0),
+        "training_s": results.get("training_s", 0.0),
+        "mended": results.get("mended", []),
+        "history": results.get("history", []),
+        "config": record["config"],
+    }
+
+
+def as_line(row: dict[str, Any]) -> str:
+    """Return a row for people: score, interval against dense, channels, epochs and seconds."""
+    against = "".join(
+        f"  {one['points']:+.2f} points [{one['low']:+.2f}, {one['high']:+.2f}] against {other}"
+        for other, one in row["against"].items()
+    )
+    return (
+        f"{row['name']:26s} mAP50 {row['map50']:.3f}  mAP50-95 {row['map50_95']:.3f}{against}  live channels "
+        f"{row['live_channels']} of {row['channels']}  {row['epochs']} epochs, {row['training_s']:.0f} s"
+    )
+
+
 def main() -> None:
     """Train what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,7 +180,17 @@ def main() -> None:
     data = Path(os.environ["SLIMDEPLOY_DATA"]) / "aerial_cars" / "data.yaml"
     rows = Stages(data, options.out, reduced=options.reduced).rows()
     checkpoints = {name: make() for name, make in rows.items() if not options.only or name in options.only}
-    print("\n".join(f"{name}: {path}" for name, path in checkpoints.items()))
+    if options.only:
+        print("\n".join(f"{name}: {path}" for name, path in checkpoints.items()))
+        return
+    record = {
+        "schema": 1, "benchmark": NAME, "environment": environment(), "versions": versions(),
+        "what": f"YOLOv8n on aerial_cars at {IMGSZ} px, scored on its val split", "reduced": options.reduced,
+        "rows": scored(checkpoints, data),
+    }  # fmt: skip
+    if not options.reduced:
+        write_json(result_path(NAME), record)
+        print(result_path(NAME))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import os
 import statistics
@@ -49,7 +50,7 @@ def child(kind: str, data: Path, batches: int, folder: Path) -> dict[str, Any]:
     except Enough:
         import torch
 
-        seconds = [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)]
+        seconds = [later - earlier for earlier, later in itertools.pairwise(ends)]
         return {"batch_s": seconds, "losses": losses, "threads": torch.get_num_threads()}
     raise RuntimeError("the training ended before it was timed")
 
@@ -152,8 +153,10 @@ def main() -> None:
     rates = {kind: rate(found) for kind, found in runs.items()}
     ratios = sorted(rate([ours]) / rate([stock]) for stock, ours in zip(runs["stock"], runs["ours"], strict=True))
     apart = max(abs(a - b) / b for a, b in zip(runs["ours"][0]["losses"], runs["stock"][0]["losses"], strict=True))
-    print(f"stock {rates['stock']:.1f}, slimdeploy {rates['ours']:.1f} images a second: {statistics.median(ratios):.2f} "
-          f"times [{ratios[0]:.2f}, {ratios[-1]:.2f}] over {options.rounds} turns (bar: {BAR})")  # fmt: skip
+    print(
+        f"stock {rates['stock']:.1f}, slimdeploy {rates['ours']:.1f} images a second: {statistics.median(ratios):.2f} "
+        f"times [{ratios[0]:.2f}, {ratios[-1]:.2f}] over {options.rounds} turns (bar: {BAR})"
+    )
     print(f"losses of the same {STEPS} steps differ by at most {apart:.2g} of their value (bar: {LOSS_TOLERANCE:g})")
     if options.save:
         path = result_path(NAME)

@@ -12,6 +12,7 @@ from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
 from slimdeploy.records import Accuracy, Artifact, Measurement, Row, as_json
+from slimdeploy.stages._training import TAUGHT, TUNED
 
 if TYPE_CHECKING:
     from slimdeploy.accuracy.matches import Matches
@@ -64,12 +65,14 @@ def bench(
     inputs = bench_inputs(models, dataset.as_input() if dataset else None)
     with stage_run("bench", config=config, inputs=inputs, out=out) as run:
         latencies = measure(artifacts, config, backend=config.backend, trust=trust)
+        notes: list[str] = []
         rows = [_row(name, one, latency) for (name, one), latency in zip(artifacts, latencies, strict=True)]
         if dataset:
             accuracies, found = _scored(artifacts, dataset, config, trust=trust)
             matches.save(run.folder / matches.FILE, found)
             rows = _with_accuracy(rows, accuracies, list(found.values()))
-        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": []})
+            notes = _gains(found)
+        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": notes})
     return out / OUTPUT
 
 
@@ -124,6 +127,21 @@ def _with_accuracy(rows: Sequence[Row], accuracies: Sequence[Accuracy], found: S
         dataclasses.replace(row, accuracy=accuracy, difference=difference)
         for row, accuracy, difference in zip(rows, accuracies, differences, strict=True)
     ]
+
+
+def _gains(found: Mapping[str, Matches]) -> list[str]:
+    """Return what a teacher gained, for each model that was fine-tuned with one and without one."""
+    from slimdeploy.accuracy.bootstrap import paired_bootstrap
+
+    notes = []
+    for name, taught in found.items():
+        plain = found.get(name.replace(TAUGHT, TUNED, 1)) if name.startswith(TAUGHT) else None
+        if plain is not None:
+            gain = paired_bootstrap(plain, taught)
+            figure = f"{gain.points:+.2f} points of mAP50-95 [{gain.low:+.2f}, {gain.high:+.2f}]"
+            shown = gain.low > 0 or gain.high < 0
+            notes.append(f"Distillation ({name}): {figure}{'' if shown else ', so no gain and no loss is shown'}.")
+    return notes
 
 
 def _row(name: str, artifact: Artifact, latency: Measurement) -> Row:
