@@ -85,7 +85,7 @@ def _tell_reach(config: SparsifyConfig, images: int) -> float | None:
         moved += steps * rate * strength_at({"sr": config.sr, "schedule": config.schedule}, epoch, config.epochs)
     moved /= 1 - MOMENTUM if config.penalty == "subgradient" else 1
     log.info("sr %g can move a scale by %.2f in these %d epochs; most start near 1", config.sr, moved, config.epochs)
-    return round(moved, 4)
+    return moved
 
 
 def resume_sparsify(folder: Path, *, trust: bool = False) -> Path:
