@@ -174,6 +174,34 @@ class ExportConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenConfig:
+    """The golden sample of a bundle, on which a board proves its engine.
+
+    Attributes:
+        conf: lowest score of a box that a board must find, as ultralytics predicts.
+        iou: NMS overlap above which the weaker box goes.
+        max_det: boxes kept.
+        box_px: how far a corner may move on the board, in pixels of the input.
+        score: how far a score may move.
+        margin: the same at most as a share of the lowest score, for networks whose scores are all small.
+    """
+
+    conf: float = 0.25
+    iou: float = 0.7
+    max_det: int = 300
+    box_px: float = 1.0
+    score: float = 0.02
+    margin: float = 0.2
+
+    @classmethod
+    def of(cls, precision: str) -> GoldenConfig:
+        """Return what suits a precision: int8 kernels of two runtimes round each layer's sums in their own ways."""
+        tolerances = {"fp16": (2.0, 0.04), "int8": (4.0, 0.1)}
+        box_px, score = tolerances.get(precision, (cls().box_px, cls().score))
+        return cls(box_px=box_px, score=score)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ValConfig:
     """Scoring detections, with ultralytics' own settings for validation.
 

@@ -16,7 +16,7 @@ from slimdeploy.backends.protocol import INPUT, OUTPUT
 from slimdeploy.bundle import trtcheck
 from slimdeploy.bundle.manifest import Contents
 from slimdeploy.bundle.pack import pack
-from slimdeploy.configs import ExportConfig
+from slimdeploy.configs import ExportConfig, GoldenConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run
 from slimdeploy.records import Artifact, Checkpoint, Target, as_json
@@ -43,7 +43,7 @@ def export(
     data: Path | None = None,
     trust: bool = False,
 ) -> Path:
-    """Export a detector to ONNX and pack it: `model.<precision>.onnx`, manifest.json, labels.txt, LICENSE.
+    """Export a detector to ONNX and pack it: the graph, a golden sample, the board's agent, labels, manifest, licence.
 
     Before the folder gets its name, the graph is compared with the network on `config.check_images` images, and for
     NVIDIA targets read by NVIDIA's own parser, where the extra `trtcheck` is installed.
@@ -70,6 +70,7 @@ def export(
     with needs("train"):
         from slimdeploy.yolo import checkpoint
     with needs("onnx"):
+        from slimdeploy.bundle.golden import write_golden
         from slimdeploy.stages import _parity
     require_precision(target, config.precision)
     refuse_existing(out)
@@ -94,6 +95,7 @@ def export(
             parser=trtcheck.require_accepted(path, target),
             float_nodes=tuple(dataclasses.asdict(one) for one in kept),
         )
+        write_golden(run.folder, artifact, images, GoldenConfig.of(config.precision))
         run.results.update(_results(pack(run.folder, contents)))
     return out
 
