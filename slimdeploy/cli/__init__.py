@@ -25,6 +25,7 @@ from slimdeploy.cli import (
     gate,
     prune,
     run,
+    ship,
     sparsify,
     targets,
     train,
@@ -44,7 +45,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (train, sparsify, prune, finetune, val, export, bench, compare, gate, run, demo, visdrone, targets, doctor):
+for verb in (
+    train,
+    sparsify,
+    prune,
+    finetune,
+    val,
+    export,
+    bench,
+    compare,
+    gate,
+    run,
+    ship,
+    demo,
+    visdrone,
+    targets,
+    doctor,
+):
     app.command(name=verb.NAME)(verb.command)
 app.add_typer(bundle.app, name=bundle.NAME)
 

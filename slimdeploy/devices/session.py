@@ -134,9 +134,11 @@ class BoardSession:
         name, board = self._config.python, self.address.text
         if code == TOO_OLD:
             return DeviceError(
-                f"{name} on {board} is {said.strip().splitlines()[-1]}", wanted="3.8 or newer", do="name one with --python"
+                f"{name} on {board} is {said.strip().splitlines()[-1]}",
+                wanted="3.8 or newer",
+                do="name one with --python",
             )
-        if code == 127 or "not found" in said and name in said:
+        if code == 127 or ("not found" in said and name in said):
             return DeviceError(
                 f"{board} has no {name}", wanted="Python 3.8 or newer there", do="install it, or name one with --python"
             )

@@ -133,5 +133,3 @@ def _failed(address: Address, code: int, told: str) -> DeviceError:
         )
     cut = code in (10, 12, 20, 30, 255) or code < 0  # of rsync: its stream broke, or nothing came for too long
     return ssh.explain(address, ssh.FAILED if cut else code, told, "the transfer")
-
-
