@@ -305,7 +305,7 @@ class ShipConfig:
         python: the Python of the board, 3.8 or newer.
         connect_timeout_s: longest time for a connection to come about.
         answer_timeout_s: longest time for an answer that needs no work on the board; slow cards take seconds to hash.
-        stall_timeout_s: longest time for a transfer to make no progress.
+        stall_timeout_s: longest silence of a connection or a transfer.
         build_timeout_s: longest time for the engine; TensorRT builds for many minutes on the small boards.
         check_timeout_s: longest time for the golden sample.
         bench_timeout_s: longest time for a measurement.

@@ -32,6 +32,7 @@ def command(
     build_timeout: Annotated[float | None, typer.Option(help="Longest build of the engine, in seconds.")] = None,
     check_timeout: Annotated[float | None, typer.Option(help="Longest check of the golden sample, in seconds.")] = None,
     connect_timeout: Annotated[float | None, typer.Option(help="Longest wait for a connection, in seconds.")] = None,
+    stall_timeout: Annotated[float | None, typer.Option(help="Longest silence of a connection, in seconds.")] = None,
     rate: Annotated[int | None, typer.Option(help="Most that the transfer takes of the link, in kB/s.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -49,6 +50,7 @@ def command(
         "build_timeout_s": build_timeout,
         "check_timeout_s": check_timeout,
         "connect_timeout_s": connect_timeout,
+        "stall_timeout_s": stall_timeout,
         "rate_kbps": rate,
         "force_target": force_target or None,
     }

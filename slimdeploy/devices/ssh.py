@@ -11,7 +11,7 @@ from slimdeploy.devices.address import Address
 from slimdeploy.errors import DeviceError
 
 FAILED = 255  # ssh's own exit code; any other is that of the command on the board
-ALIVE_S, ALIVE_TIMES = 5, 3  # a connection that is silent for their product is given up
+ALIVE_TIMES = 3  # unanswered questions after which a connection is given up
 SHOWN_LINES = 2
 
 # What ssh says, and what to tell of it: what was wrong, what to do. The first that fits counts.
@@ -46,7 +46,7 @@ def ssh_command(config: ShipConfig) -> list[str]:
     options = {
         "BatchMode": "yes",
         "ConnectTimeout": f"{config.connect_timeout_s:.0f}",
-        "ServerAliveInterval": ALIVE_S,
+        "ServerAliveInterval": max(1, round(config.stall_timeout_s / ALIVE_TIMES)),
         "ServerAliveCountMax": ALIVE_TIMES,
     }
     return [program, *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
