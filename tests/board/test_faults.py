@@ -236,9 +236,9 @@ def test_a_board_whose_clock_is_a_year_off_ships_and_rolls_back(make_board, make
     write_script(board.folder / "board_bin" / "python3", f'exec {sys.executable} "$@"')  # the clock is set meanwhile
     slimdeploy("ship", make_bundle(b"mid"), "--to", board.address)
     write_script(board.folder / "board_bin" / "python3", f'exec {faketime} -f {offset} {sys.executable} "$@"')
-    code, stdout, stderr = slimdeploy("ship", make_bundle(b"new"), "--to", board.address)
+    code, stdout, stderr = slimdeploy("ship", make_bundle(b"new"), "--to", board.address, "--json")
     assert code == 0, stderr
-    assert "the board's clock is 366 days" in stdout + stderr
+    assert "the board's clock is 366 days" in stdout
     for model in (b"mid", b"old"):
         assert slimdeploy("ship", "--rollback", "--to", board.address)[0] == 0
         assert board.model() == model
