@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.bundle.golden import write_golden
-from slimdeploy.bundle.manifest import Contents
+from slimdeploy.bundle.manifest import Contents, Graph
 from slimdeploy.bundle.pack import pack
 from slimdeploy.configs import ExportConfig, GoldenConfig
 from slimdeploy.lineage import stage_run
@@ -80,9 +80,13 @@ def write_bright_bundle(out: Path, *, target: str = "cpu") -> Path:
                 size_bytes=9, pruned=False,
             ),
             target=load_target(target),
-            opset=13,
-            ir_version=7,
             check=CHECK,
+            graphs=(
+                Graph(
+                    file="model.fp32.onnx", precision="fp32", body="float32", opset=13, ir_version=7, box_shift_px=0.0,
+                    score_change=0.0,
+                ),
+            ),
         )  # fmt: skip
         pack(run.folder, contents)
     return out

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
 
+from slimdeploy.board import whole
 from slimdeploy.board.errors import ArtifactError
-
-SCHEMA = 1  # newest manifest.json that this agent reads
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -51,15 +47,15 @@ class Bundle:
         """Return the path of a file of the bundle after comparing it with its hash.
 
         Raises:
-            ArtifactError: the manifest does not name it, it leads out of the folder, is missing or was altered.
+            ArtifactError: the manifest does not name it, or it is missing, a link or altered.
         """
         known = self.manifest["files"].get(name)
-        if not isinstance(known, dict) or "sha256" not in known:
+        if known is None:
             raise ArtifactError(f"the bundle {self.folder} does not name {name}", do="export the model again")
         path = self.folder / name
-        if not _lies_in(path, self.folder) or not path.is_file():
+        if path.is_symlink() or not path.is_file():
             raise ArtifactError(f"the bundle {self.folder} lacks {name}", do="copy the bundle again")
-        if sha256_file(path) != known["sha256"]:
+        if whole.sha256_file(path) != known["sha256"]:
             raise ArtifactError(
                 f"the bundle {self.folder} holds an altered {name}", wanted="it as exported", do="copy it again"
             )
@@ -72,32 +68,9 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         ArtifactError: there is none, it is damaged, or a newer slimdeploy wrote it.
     """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtifactError(f"no bundle at {folder}", wanted="a folder that 'slimdeploy export' wrote") from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}", do="copy the bundle again") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
-        raise ArtifactError(f"{path} is no manifest: it names no schema", do="export the model again")
-    if manifest["schema"] > SCHEMA:
-        raise ArtifactError(
-            f"{path} has schema {manifest['schema']}",
-            wanted=f"schema {SCHEMA} or older",
-            do="use the agent.pyz of this bundle",
-        )
-    _require(manifest, path)
+    manifest = whole.read_manifest(folder)
+    _require(manifest, folder / whole.MANIFEST)
     return Bundle(folder=folder, manifest=manifest)
-
-
-def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, as 64 hex digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _require(manifest: Mapping[str, Any], path: Path) -> None:
@@ -115,7 +88,3 @@ def _require(manifest: Mapping[str, Any], path: Path) -> None:
         whole = False
     if not whole:
         raise ArtifactError(f"{path} lacks what feeds the model", wanted="a whole manifest", do="export it again")
-
-
-def _lies_in(path: Path, folder: Path) -> bool:
-    return folder.resolve() in path.resolve().parents

@@ -11,7 +11,7 @@ import numpy as np
 
 from slimdeploy.board.errors import SCHEMA, GateError
 from slimdeploy.board.golden import compare, read_golden
-from slimdeploy.board.letterbox import scale
+from slimdeploy.board.pixels import write_planes
 from slimdeploy.board.sessions import open_session
 from slimdeploy.board.telemetry import Sampler, mean_power_mw
 
@@ -62,7 +62,7 @@ def input_of(golden: Golden, bundle: Bundle) -> Floats:
     """Return the golden image as a whole batch of inputs (B, 3, H, W)."""
     images = np.empty((bundle.batch, 3, *bundle.imgsz), dtype=np.float32)
     for image in images:
-        scale(golden.image, image)
+        write_planes(golden.image, image)
     return images
 
 

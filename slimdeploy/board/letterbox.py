@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from slimdeploy.board.boxes import Floats, Pixels
-from slimdeploy.board.resize import resize
+from slimdeploy.board.pixels import SHARES, resize, write_planes
 
 PADDING_VALUE = 114
-_SCALED = np.arange(256, dtype=np.float32) / np.float32(255)  # what each 8-bit value becomes
 
 
 @dataclass(frozen=True)
@@ -43,55 +42,35 @@ class Placement:
         return np.asarray(np.clip(shifted / gain, 0, limit), dtype=np.float32)
 
 
-class Letterbox:
-    """Fills inputs of one size, image after image; what it allocated for the last image serves the next.
+def letterbox(
+    image: Pixels, imgsz: tuple[int, int], *, round_up: bool = False, out: Floats | None = None
+) -> tuple[Floats, Placement]:
+    """Scale an image into a detector's input and pad the rest, the image in the middle.
 
     Args:
+        image: (H, W, 3) uint8, BGR.
         imgsz: height and width of the input, in pixels.
         round_up: round a broken side length up, as ultralytics' validator does, and not to the nearest, as its
             predictor and a board do. The two differ by one row or column at most.
+        out: where to write the input, (3, imgsz) float32; None makes a new one.
+
+    Returns:
+        The input, (3, imgsz) float32 RGB in 0..1, and where the image lies in it.
     """
-
-    def __init__(self, imgsz: tuple[int, int], *, round_up: bool = False) -> None:
-        self._imgsz, self._round_up = imgsz, round_up
-        self._placement: Placement | None = None
-        self._padded = np.empty((*imgsz, 3), dtype=np.uint8)
-
-    def fill(self, image: Pixels, out: Floats) -> Placement:
-        """Scale an image into an input and pad the rest, the image in the middle.
-
-        Args:
-            image: (H, W, 3) uint8, BGR.
-            out: where the input goes, (3, imgsz) float32: RGB in 0..1.
-
-        Returns:
-            Where the image lies in it.
-        """
-        placement = place(image.shape[:2], self._imgsz, round_up=self._round_up)
-        if placement != self._placement:
-            self._padded[:] = PADDING_VALUE
-            self._placement = placement
-        height, width = placement.resized
-        inner = self._padded[placement.top : placement.top + height, placement.left : placement.left + width]
-        inner[:] = image if image.shape[:2] == (height, width) else resize(image, (height, width))
-        scale(self._padded, out)
-        return placement
-
-
-def letterbox(image: Pixels, imgsz: tuple[int, int], *, round_up: bool = False) -> tuple[Floats, Placement]:
-    """Return an image as an input of its own, (3, imgsz) float32 RGB in 0..1, and where it lies; see `Letterbox`."""
-    out = np.empty((3, *imgsz), dtype=np.float32)
-    return out, Letterbox(imgsz, round_up=round_up).fill(image, out)
-
-
-def scale(padded: Pixels, out: Floats) -> None:
-    """Write an image of the input's size, (H, W, 3) uint8 BGR, as (3, H, W) float32 RGB in 0..1."""
-    for channel in range(3):
-        np.take(_SCALED, padded[:, :, 2 - channel], out=out[channel], mode="clip")
+    placement = place(image.shape[:2], imgsz, round_up=round_up)
+    height, width = placement.resized
+    bottom, right = placement.top + height, placement.left + width
+    input_chw = np.empty((3, *imgsz), dtype=np.float32) if out is None else out
+    input_chw[:, : placement.top] = input_chw[:, bottom:] = SHARES[PADDING_VALUE]
+    input_chw[:, :, : placement.left] = input_chw[:, :, right:] = SHARES[PADDING_VALUE]
+    if image.shape[:2] != (height, width):
+        image = resize(image, (height, width))
+    write_planes(image, input_chw[:, placement.top : bottom, placement.left : right])
+    return input_chw, placement
 
 
 def place(size: tuple[int, ...], imgsz: tuple[int, int], *, round_up: bool = False) -> Placement:
-    """Return where an image of height and width `size` lies in an input; see `Letterbox`."""
+    """Return where an image of height and width `size` lies in an input; see `letterbox`."""
     height, width = size
     gain = min(imgsz[0] / height, imgsz[1] / width)
     fit = math.ceil if round_up else round

@@ -18,10 +18,10 @@ LICENCE = "LICENSE"
 
 
 def pack(folder: Path, contents: Contents) -> dict[str, Any]:
-    """Put class names, licence, the board's agent and the manifest beside a model.
+    """Put class names, licence, the board's agent and the manifest beside the graphs.
 
     Args:
-        folder: where the model's file and whatever else belongs to the bundle lie already.
+        folder: where the graphs and whatever else belongs to the bundle lie already.
         contents: what the bundle is made of.
 
     Returns:
