@@ -21,6 +21,42 @@ from slimdeploy.board import release
 README = Path(__file__).parents[2] / "README.md"
 BIG = random.Random(0).randbytes(6 << 20)  # as weights, it cannot be compressed
 
+# The rows of the README's table, and the test that provokes each.
+TESTED = {
+    "link cut during the transfer": "test_a_cut_link_is_told_and_the_transfer_goes_on_where_it_stopped",
+    "disk too small": "test_a_disk_that_is_too_small_is_told_before_anything_is_sent",
+    "disk fills up during the transfer": "test_a_disk_that_fills_up_during_the_transfer_is_told",
+    "power lost at any step of activation": (
+        "test_whenever_the_power_fails_a_whole_release_flies_and_the_next_ship_succeeds"
+    ),
+    "power lost during the build": "test_a_board_that_loses_power_while_it_builds_keeps_what_flew",
+    "file damaged on its way": "test_a_file_that_was_damaged_on_its_way_is_refused",
+    "key that the board does not know": "test_a_key_that_the_board_does_not_know_is_told",
+    "host key changed": "test_a_host_key_that_changed_is_told",
+    "unsigned, wrongly signed or altered bundle": "test_a_bundle_of_somebody_else_is_refused",
+    "golden sample fails": "test_what_fails_on_the_board_is_told_in_its_words",
+    "build fails": "test_what_fails_on_the_board_is_told_in_its_words",
+    "build hangs": "test_what_fails_on_the_board_is_told_in_its_words",
+    "two ships at once": "test_two_ships_at_once_do_not_meet",
+    "board's clock off by a year": "test_a_board_whose_clock_is_a_year_off_ships_and_rolls_back",
+    "board does not answer": "test_a_board_that_does_not_answer_is_given_up",
+    "board hangs during the transfer": "test_a_board_that_hangs_in_the_middle_of_the_transfer_is_given_up",
+    "another board": "test_another_board_is_refused_unless_forced",
+    "TensorRT too old for the graph": "test_a_tensorrt_that_is_too_old_is_told_before_anything_is_sent",
+    "no Python on the board, or below 3.8": "test_a_board_without_python_is_told",
+    "no ssh at the desk, or neither rsync nor sftp": "test_a_desk_that_lacks_a_program_is_told",
+}
+
+
+def test_every_fault_of_the_readme_is_provoked_by_a_test():
+    table = (
+        README.read_text(encoding="utf-8").partition("<!-- faults: begin -->")[2].partition("<!-- faults: end -->")[0]
+    )
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
+    assert rows == list(TESTED)
+    tests = "".join(path.read_text(encoding="utf-8") for path in README.parent.glob("tests/**/test_*.py"))
+    assert [name for name in TESTED.values() if f"def {name}(" not in tests] == []
+
 
 @pytest.fixture
 def flying(make_board, make_bundle, slimdeploy):
