@@ -23,6 +23,8 @@ from slimdeploy.cli import (
     export,
     finetune,
     gate,
+    latency,
+    plan,
     prune,
     run,
     ship,
@@ -46,24 +48,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    train,
-    sparsify,
-    prune,
-    finetune,
-    val,
-    export,
-    bench,
-    compare,
-    gate,
-    run,
-    ship,
-    demo,
-    visdrone,
-    targets,
+    train, sparsify, latency, prune, finetune, val, export, bench, compare, gate, run, ship, demo, visdrone, targets,
     doctor,
-):
+):  # fmt: skip
     app.command(name=verb.NAME)(verb.command)
 app.add_typer(bundle.app, name=bundle.NAME)
+app.add_typer(plan.app, name=plan.NAME)
 
 
 @app.callback(invoke_without_command=True)
