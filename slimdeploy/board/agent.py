@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from slimdeploy.board.errors import INTERRUPTED_EXIT_CODE, AgentError, DeviceError
 from slimdeploy.board.machine import Machine, this_machine
+from slimdeploy.board.release_verbs import add_release_verbs
 
 ENGINES = "engines"  # below the bundle, unless --cache names another folder
 
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add(verbs, "probe", _probe, "what board this is and what it brings")
     _with_engine(_add(verbs, "check", _check, "run the golden sample through the engine"))
+    add_release_verbs(lambda name, verb, what: _add(verbs, name, verb, what))
     return parser
 
 
