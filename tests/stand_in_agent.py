@@ -1,4 +1,4 @@
-"""An agent that stands in for the real one where what happens around it matters: it builds a file and checks it.
+"""An agent that is the real one but for `build` and `check`, for tests where what happens around these two matters.
 
 The environment variable STAND_IN says what goes wrong: `build`, `check`, `hang` or `die`.
 """
@@ -6,11 +6,19 @@ The environment variable STAND_IN says what goes wrong: `build`, `check`, `hang`
 from __future__ import annotations
 
 import io
+import tempfile
 import zipfile
+from functools import cache
+from pathlib import Path
+
+from slimdeploy.bundle.agent import write_agent
 
 SOURCE = """
 import json, os, sys, time
 verb, arguments = sys.argv[1], sys.argv[2:]
+if verb not in ("build", "check"):
+    from slimdeploy.board.agent import main
+    sys.exit(main())
 cache = arguments[arguments.index("--cache") + 1]
 asked = os.environ.get("STAND_IN", "")
 def end(code, **told):
@@ -27,18 +35,21 @@ if verb == "build":
     with open(os.path.join(cache, "model.engine"), "w") as engine:
         engine.write("built")
     end(0, engine="model.engine")
-if verb == "check":
-    if asked == "check":
-        end(5, wrong="the golden sample fails: of 3 boxes 1 is missing", wanted="every box", do="build again")
-    end(0 if os.path.exists(os.path.join(cache, "model.engine")) else 4, boxes=3)
-if verb == "bench":
-    end(0, samples_s=[0.01, 0.02])
+if asked == "check":
+    end(5, wrong="the golden sample fails: of 3 boxes 1 is missing", wanted="every box", do="build again")
+end(0 if os.path.exists(os.path.join(cache, "model.engine")) else 4, boxes=3)
 """
 
 
+@cache
 def stand_in_agent() -> bytes:
     """Return the bytes of an agent.pyz; the same each time."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_agent(Path(folder) / "agent.pyz")
+        with zipfile.ZipFile(Path(folder) / "agent.pyz") as real:
+            files = {name: real.read(name) for name in real.namelist()}
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("__main__.py"), SOURCE)
+        for name, content in {**files, "__main__.py": SOURCE.encode()}.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
     return packed.getvalue()

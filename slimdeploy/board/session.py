@@ -92,12 +92,6 @@ class Session:
         done = release.activate(self.root, name)
         return {**done, "removed": release.prune(self.root, keep)["removed"]}
 
-    def bench(self, name: str, timeout_s: float, arguments: list[str]) -> dict[str, Any]:
-        """Measure a release on the board."""
-        self.lock()
-        release.require_hash(name)
-        return stage.ask_agent(release.releases(self.root) / name, "bench", timeout_s, *arguments)
-
     def rollback(self) -> dict[str, Any]:
         """Make the release before the current one the current one."""
         self.lock()
@@ -116,8 +110,7 @@ class Session:
 
 
 VERBS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
-    name: getattr(Session, name)
-    for name in ("ping", "look", "begin", "stage", "activate", "bench", "rollback", "prune")
+    name: getattr(Session, name) for name in ("ping", "look", "begin", "stage", "activate", "rollback", "prune")
 }
 
 
