@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="agent", description="The board's side of a slimdeploy bundle.")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add(verbs, "probe", _probe, "what board this is and what it brings")
+    _with_engine(_add(verbs, "build", _build, "build the engine with what the board has"))
     _with_engine(_add(verbs, "check", _check, "run the golden sample through the engine"))
     return parser
 
@@ -61,6 +62,7 @@ def _with_engine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where engines lie; by default in the bundle")
     parser.add_argument("--runtime", default="", metavar="NAME", help="tensorrt or onnxruntime")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of ONNX Runtime; by default every core")
+    parser.add_argument("--dla", type=int, default=-1, metavar="CORE", help="the DLA core of a TensorRT engine (fp16)")
     return parser
 
 
@@ -74,6 +76,14 @@ def _probe(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, st
 
     facts = probe(machine, arguments.bundle)
     return facts, as_text(facts)
+
+
+def _build(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, str]:
+    from slimdeploy.board.build import as_text, build
+    from slimdeploy.board.bundle import read_bundle
+
+    result = build(read_bundle(arguments.bundle), _engines(arguments, machine))
+    return result, as_text(result)
 
 
 def _check(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, str]:
@@ -92,4 +102,5 @@ def _engines(arguments: argparse.Namespace, machine: Machine) -> Any:
         cache=arguments.cache or arguments.bundle / ENGINES,
         runtime=arguments.runtime,
         threads=arguments.threads,
+        dla_core=arguments.dla,
     )
