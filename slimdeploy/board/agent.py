@@ -47,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     _add(verbs, "probe", _probe, "what board this is and what it brings")
     _with_engine(_add(verbs, "build", _build, "build the engine with what the board has"))
     _with_engine(_add(verbs, "check", _check, "run the golden sample through the engine"))
+    timed = _with_engine(_add(verbs, "bench", _bench, "time the engine, with the board's telemetry"))
+    timed.add_argument("--samples", type=int, default=200, metavar="N", help="timed calls")
+    timed.add_argument("--rounds", type=int, default=10, metavar="N", help="parts that they are recorded in")
+    timed.add_argument("--power-mode", default="", metavar="NAME", help="hold this mode of nvpmodel meanwhile")
+    timed.add_argument("--lock-clocks", action="store_true", help="hold all clocks at their highest meanwhile")
     return parser
 
 
@@ -91,6 +96,20 @@ def _check(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, st
     from slimdeploy.board.check import as_text, check
 
     result = check(read_bundle(arguments.bundle), _engines(arguments, machine))
+    return result, as_text(result)
+
+
+def _bench(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, str]:
+    from slimdeploy.board.bench import Plan, as_text, bench
+    from slimdeploy.board.bundle import read_bundle
+
+    plan = Plan(
+        samples=arguments.samples,
+        rounds=arguments.rounds,
+        power_mode=arguments.power_mode,
+        lock_clocks=arguments.lock_clocks,
+    )
+    result = bench(read_bundle(arguments.bundle), _engines(arguments, machine), plan)
     return result, as_text(result)
 
 
