@@ -457,6 +457,7 @@ class ShipConfig:
         stall_timeout_s: longest silence of a connection or a transfer.
         build_timeout_s: longest time for the engine; TensorRT builds for many minutes on the small boards.
         check_timeout_s: longest time for the golden sample.
+        bench_timeout_s: longest time for a measurement.
         rate_kbps: most that a transfer takes of a shared radio link, in kB/s; 0 takes all.
         spare_mib: what stays free on the board beside the bundle and its engine.
         engine_factor: room for the engine and what its build needs, in sizes of the bundle.
@@ -470,6 +471,7 @@ class ShipConfig:
     stall_timeout_s: float = 30.0
     build_timeout_s: float = 3600.0
     check_timeout_s: float = 600.0
+    bench_timeout_s: float = 1800.0
     rate_kbps: int = 0
     spare_mib: int = 64
     engine_factor: float = 3.0
@@ -480,7 +482,7 @@ class ShipConfig:
         _check(bool(self.python) and not self.python.startswith("-"), f"a Python called {self.python!r}", "a program")
         _check(self.rate_kbps >= 0, f"a rate of {self.rate_kbps} kB/s", "0 or more")
         limits = (self.connect_timeout_s, self.answer_timeout_s, self.build_timeout_s, self.check_timeout_s)
-        _check(min(*limits, self.stall_timeout_s) > 0, "a time limit of 0 s", "above 0 s")
+        _check(min(*limits, self.stall_timeout_s, self.bench_timeout_s) > 0, "a time limit of 0 s", "above 0 s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""An agent that is the real one but for `build` and `check`, for tests where what happens around these two matters.
+"""An agent that is the real one but for `build`, `check` and `bench`, for tests of what happens around these.
 
-The environment variable STAND_IN says what goes wrong: `build`, `check`, `hang` or `die`.
+The environment variable STAND_IN says what goes wrong: `build`, `check`, `bench`, `hang` or `die`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from slimdeploy.bundle.agent import write_agent
 SOURCE = """
 import json, os, sys, time
 verb, arguments = sys.argv[1], sys.argv[2:]
-if verb not in ("build", "check"):
+if verb not in ("build", "check", "bench"):
     from slimdeploy.board.agent import main
     sys.exit(main())
 cache = arguments[arguments.index("--cache") + 1]
@@ -35,6 +35,14 @@ if verb == "build":
     with open(os.path.join(cache, "model.engine"), "w") as engine:
         engine.write("built")
     end(0, engine="model.engine")
+if verb == "bench":
+    samples = int(arguments[arguments.index("--samples") + 1])
+    measurement = dict(artifact="m", sha256="0" * 64, backend="onnxruntime", scope="inference", threads=1, batch=1,
+                       samples_s=[0.01] * samples, load_s=0.1, first_s=0.02, warmup_s=[0.01], rounds=[samples],
+                       peak_memory_mib=None, environment={"board": {}}, warnings=["a simulated board"])
+    if asked == "bench":
+        del measurement["samples_s"]
+    end(0, simulated=True, measurement=measurement, telemetry={"mean_power_mw": 5000})
 if asked == "check":
     end(5, wrong="the golden sample fails: of 3 boxes 1 is missing", wanted="every box", do="build again")
 end(0 if os.path.exists(os.path.join(cache, "model.engine")) else 4, boxes=3)

@@ -92,6 +92,12 @@ class Session:
         done = release.activate(self.root, name)
         return {**done, "removed": release.prune(self.root, keep)["removed"]}
 
+    def bench(self, name: str, limit_s: float, options: list[str]) -> dict[str, Any]:
+        """Measure a release, the current one or not."""
+        self.lock()
+        release.require_hash(name)
+        return stage.ask_agent(release.releases(self.root) / name, "bench", limit_s, *options)
+
     def rollback(self) -> dict[str, Any]:
         """Make the release before the current one the current one."""
         self.lock()
@@ -110,7 +116,8 @@ class Session:
 
 
 VERBS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
-    name: getattr(Session, name) for name in ("ping", "look", "begin", "stage", "activate", "rollback", "prune")
+    name: getattr(Session, name)
+    for name in ("ping", "look", "begin", "stage", "activate", "bench", "rollback", "prune")
 }
 
 

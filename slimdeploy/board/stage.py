@@ -93,7 +93,7 @@ def _accept(root: Path, folder: Path) -> str | None:
     return signed_by
 
 
-def ask_agent(folder: Path, verb: str, timeout_s: float) -> dict[str, Any]:
+def ask_agent(folder: Path, verb: str, timeout_s: float, *options: str) -> dict[str, Any]:
     """Run a verb of the agent that lies in a release, and return what it says.
 
     Raises:
@@ -103,7 +103,7 @@ def ask_agent(folder: Path, verb: str, timeout_s: float) -> dict[str, Any]:
     engine.mkdir(exist_ok=True)
     command = [sys.executable, str(bundle / AGENT), verb, "--bundle", str(bundle), "--cache", str(engine), "--json"]
     with subprocess.Popen(
-        command,
+        [*command, *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
