@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from slimdeploy.bundle import verify
-from slimdeploy.bundle.manifest import Contents, Graph, published_schema, read_manifest, validate
+from slimdeploy.bundle.manifest import Contents, Graph, build_manifest, published_schema, read_manifest, validate
 from slimdeploy.bundle.pack import licence_text, pack
 from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import ArtifactError
@@ -76,6 +77,21 @@ def test_a_manifest_says_how_to_feed_the_model_and_read_its_output(bundle):
     assert (manifest["model"]["name"], manifest["model"]["file"]) == ("tuned", "model.fp16.onnx")
     assert manifest["model"]["classes"] == ["car", "van"]
     assert manifest["model"]["pruned"] is True
+
+
+def test_a_manifest_says_whether_the_latency_that_was_planned_was_measured(contents):
+    latency = {
+        "target": "orin-nx-16gb", "precision": "fp16", "source": "a model", "estimated": True, "asked_ms": 2.0,
+        "planned_ms": (4.0, 2.0), "measured_ms": None, "speedup": 2.0,
+    }  # fmt: skip
+    planned = dataclasses.replace(
+        contents, checkpoint=dataclasses.replace(contents.checkpoint, planned_latency=latency)
+    )
+    told = build_manifest(planned, {})["weights"]["planned_latency"]
+    assert told["estimated"] is True
+    assert told["planned_ms"] == [4.0, 2.0]
+    assert "measured_ms" not in told
+    assert "planned_latency" not in build_manifest(contents, {})["weights"]
 
 
 def test_a_manifest_says_that_no_board_and_no_parser_has_seen_the_graph(bundle):
