@@ -66,7 +66,7 @@ def layers_of(name: str) -> list[ConvLayer]:
     positions = macs.output_positions(bones, IMGSZ)
     convs = {path: layer for path, layer in bones.named_modules() if isinstance(layer, nn.Conv2d)}
     head = f"model.{len(bones.model) - 1}"
-    if getattr(bones.model[-1], "end2end", False):  # its one-to-many branches serve training; an engine lacks them
+    if hasattr(bones.model[-1], "one2one_cv2"):  # its other branches serve training alone; an engine lacks them
         convs = {path: c for path, c in convs.items() if not path.startswith((f"{head}.cv2.", f"{head}.cv3."))}
     return [
         ConvLayer(
