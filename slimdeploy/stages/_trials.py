@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from slimdeploy.data.dataset import Dataset
 
-MACS = 1.5e12  # of all trials together, about half a minute on two cores; larger networks get smaller images
+MACS = 8e11  # of all trials together, about a quarter of a minute on two cores; larger networks get smaller images
 LEAST_SIDE = 128
 LEAST_IMAGES = 2
 NAMED = 3  # groups that a refusal names
