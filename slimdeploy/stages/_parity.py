@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slimdeploy.accuracy.letterbox import letterbox
+from slimdeploy.board.letterbox import letterbox
 from slimdeploy.configs import ExportConfig, SceneConfig
 from slimdeploy.data import scenes
 from slimdeploy.data.dataset import Dataset
