@@ -115,8 +115,14 @@ def test_a_plan_that_spares_those_layers_passes(fragile):
     assert done.positives[1] > 0
 
 
-def test_large_networks_are_tried_on_smaller_and_fewer_images():
-    assert trial_size(10**9, 320, 8, 45) == (320, 8)
+def test_large_networks_are_tried_on_fewer_and_then_on_smaller_images():
+    small = 10**7
+    assert trial_size(small, 320, 32, 51) == (320, 32)
+    assert trial_size(10**9, 320, 32, 51) == (320, int(MACS / 51e9))
     side, images = trial_size(129 * 10**9, 640, 32, 90)
     assert side == LEAST_SIDE
-    assert 129e9 * (side / 640) ** 2 * images * 90 <= 1.05 * MACS or images == 2
+    assert images < 32
+
+
+def test_trials_of_one_image_stay_at_one_image():
+    assert trial_size(129 * 10**9, 640, 1, 90)[1] == 1
