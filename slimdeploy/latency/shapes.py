@@ -46,10 +46,10 @@ def kind_of(layer: ConvLayer, imgsz: tuple[int, int]) -> Kind:
 
 
 def changeable(coupling: Coupling) -> tuple[ConvLayer, ...]:
-    """Return the convolutions whose inputs or outputs a plan can narrow, in the network's order."""
+    """Return the convolutions that run and whose widths a plan can narrow, in the network's order."""
     touched = {name for group in coupling.groups for name in group.layers}
     touched |= {reader.layer for group in coupling.groups for reader in group.readers}
-    return tuple(layer for layer in coupling.layers if layer.name in touched)
+    return tuple(layer for layer in coupling.layers if layer.name in touched and layer.positions)
 
 
 def to_measure(coupling: Coupling, alignment: int) -> dict[Kind, tuple[Widths, ...]]:
