@@ -20,7 +20,7 @@ from slimdeploy.backends.registry import backend_for
 from slimdeploy.configs import ValConfig
 from slimdeploy.data.dataset import Dataset, label_path, read_labels
 from slimdeploy.data.images import read_image
-from slimdeploy.errors import ArtifactError, DataError
+from slimdeploy.errors import ArtifactError, DataError, UsageError
 from slimdeploy.records import Accuracy, Artifact, ModelSpec
 
 log = logging.getLogger("slimdeploy.accuracy")
@@ -50,13 +50,27 @@ def score(
         backend: the runtime's name; empty takes the format's own.
         trust: open a .pt even if it holds unknown objects.
         scorer: what judges the boxes.
+
+    Raises:
+        UsageError: the model is no detector; and see `evaluate`.
     """
+    require_detector(artifact)
     dataset.require_classes(artifact.spec.classes)
     session = backend_for(artifact, backend, trust=trust).open(artifact)
     try:
         return evaluate(session, artifact.spec, dataset, config, name=Path(artifact.path).name, scorer=scorer)
     finally:
         session.close()
+
+
+def require_detector(artifact: Artifact) -> None:
+    """Raise UsageError unless a model's accuracy can be scored here, which is done on upright boxes alone."""
+    if artifact.spec.task != "detect":
+        raise UsageError(
+            f"the accuracy of {Path(artifact.path).name}, a network for the task {artifact.spec.task!r}",
+            wanted="a detector",
+            do="leave --data out of bench to measure latency alone, and score accuracy with ultralytics' own val",
+        )
 
 
 def evaluate(

@@ -16,7 +16,7 @@ NAME = "export"
 
 
 def command(
-    weights: Annotated[Path, typer.Argument(help="The checkpoint, a YOLOv8 .pt.")],
+    weights: Annotated[Path, typer.Argument(help="The checkpoint, a .pt.")],
     out: OutOption,
     target: Annotated[str, typer.Option(help="What the bundle is for: see slimdeploy targets.")] = "cpu",
     precision: Annotated[str | None, typer.Option(help="fp32 or fp16.")] = None,
@@ -74,8 +74,7 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
         f"bundle: {folder}, for {manifest['target']['title']}",
         f"model:  {model['file']}, {size_mb:.2f} MB, {model['precision']}, opset {model['opset']}, input {shape}",
         f"size:   {model['parameters']:,} parameters, {model['macs'] / 1e9:.3f} GMACs",
-        f"check:  agrees with PyTorch on {check['images']} {check['source']}; over {check['boxes']} boxes, the largest "
-        f"shift is {check['box_shift_px']:.2g} px and the largest change of a score {check['score_change']:.2g}",
+        f"check:  agrees with PyTorch on {check['images']} {check['source']}; {_differences(check)}",
     ]
     if model["float_nodes"]:
         lines.append(f"float:  {len(model['float_nodes'])} nodes stay float32: {_reasons(model['float_nodes'])}")
@@ -84,6 +83,18 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
     if "build" in manifest["board"]:
         lines.append("board:  not run on a board yet")
     return "\n".join([*lines, then])
+
+
+def _differences(check: dict[str, Any]) -> str:
+    score = f"the largest change of a score {check['score_change']:.2g}"
+    if not check["boxes"]:
+        return score
+    told = [f"over {check['boxes']} boxes, the largest shift is {check['box_shift_px']:.2g} px"]
+    if "keypoint_shift_px" in check:
+        told.append(f"of a keypoint {check['keypoint_shift_px']:.2g} px")
+    if "mask_change" in check:
+        told.append(f"the largest change of a mask {check['mask_change']:.2g}")
+    return f"{', '.join(told)} and {score}"
 
 
 def _parser(board: dict[str, str]) -> str:

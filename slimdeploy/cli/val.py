@@ -51,7 +51,7 @@ def command(
     Example: slimdeploy val dense.pt tuned.pt model.fp16.onnx --data visdrone.yaml --imgsz 640
     """
     with needs("onnx"):
-        from slimdeploy.accuracy.evaluate import score
+        from slimdeploy.accuracy.evaluate import require_detector, score
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.data.dataset import read_dataset
     from slimdeploy.recipes import section
@@ -59,6 +59,8 @@ def command(
     settings = build(ValConfig, {"split": split, "imgsz": imgsz}, section(config, NAME))
     side = (settings.imgsz, settings.imgsz)
     artifacts = [read_artifact(path, imgsz=side, trust=trust) for path in weights]
+    for one in artifacts:
+        require_detector(one)
     dataset = read_dataset(data)
     settings, scorer = _judge(protocol, dataset, settings)
     rows = []

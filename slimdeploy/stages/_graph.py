@@ -52,8 +52,9 @@ def _store_constants(model: ModelProto) -> None:
 
 def metadata(known: Checkpoint, config: ExportConfig) -> dict[str, str]:
     """Return the metadata of an exported file: the keys that ultralytics reads, and the precision."""
+    keypoints = {"kpt_shape": str(list(known.kpt_shape))} if known.kpt_shape else {}
     return {
-        "description": "detector exported by slimdeploy",
+        "description": "network exported by slimdeploy",
         "license": "code AGPL-3.0; the licence of the weights is their owner's",
         "task": known.task,
         "stride": str(known.stride),
@@ -61,6 +62,7 @@ def metadata(known: Checkpoint, config: ExportConfig) -> dict[str, str]:
         "imgsz": str(list(config.imgsz)),
         "names": str(dict(enumerate(known.classes))),
         "channels": "3",
+        **keypoints,
         PRECISION_KEY: config.precision,
     }
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimdeploy._needs import needs
 from slimdeploy.backends.artifacts import read_artifact, require_stride
-from slimdeploy.backends.protocol import INPUT, OUTPUT
+from slimdeploy.backends.protocol import INPUT
 from slimdeploy.bundle import trtcheck
 from slimdeploy.bundle.manifest import Contents
 from slimdeploy.bundle.pack import pack
@@ -43,7 +43,7 @@ def export(
     data: Path | None = None,
     trust: bool = False,
 ) -> Path:
-    """Export a detector to ONNX and pack it: `model.<precision>.onnx`, manifest.json, labels.txt, LICENSE.
+    """Export a network to ONNX and pack it: `model.<precision>.onnx`, manifest.json, labels.txt, LICENSE.
 
     Before the folder gets its name, the graph is compared with the network on `config.check_images` images, and for
     NVIDIA targets read by NVIDIA's own parser, where the extra `trtcheck` is installed.
@@ -65,16 +65,18 @@ def export(
         GateError: the graph differs from the network by more than the config allows, or NVIDIA's parser refuses it.
         OutputExists: `out` is there already.
         StageFailed: the network cannot be exported.
-        UsageError: the target lacks the precision, the size is no multiple of the stride, or it is no detector.
+        UsageError: the target lacks the precision, the size is no multiple of the stride, or its head is none that is
+            known.
     """
     with needs("train"):
-        from slimdeploy.yolo import checkpoint
+        from slimdeploy.yolo import checkpoint, heads
     with needs("onnx"):
         from slimdeploy.stages import _parity
     require_precision(target, config.precision)
     refuse_existing(out)
     module, known = checkpoint.load(weights, trust=trust)
     require_stride(config.imgsz, known.stride)
+    heads.keep_inferring_branch(module)
     dataset = _read(data, known)
     images, source = _parity.check_inputs(dataset, config)
     inputs = export_inputs(weights, target, dataset)
@@ -82,7 +84,7 @@ def export(
         path = run.folder / f"model.{config.precision}.onnx"
         model, kept = _write(module, known, path, _opset(target), config, images)
         artifact = read_artifact(path)
-        agreement = _compare(module, artifact, images, config)
+        agreement = _compare(module, known, artifact, images, config)
         agreement.require(config)
         contents = Contents(
             artifact=artifact,
@@ -156,7 +158,9 @@ def _write(
     return model, kept
 
 
-def _compare(module: nn.Module, artifact: Artifact, images: list[Array], config: ExportConfig) -> Agreement:
+def _compare(
+    module: nn.Module, known: Checkpoint, artifact: Artifact, images: list[Array], config: ExportConfig
+) -> Agreement:
     from slimdeploy.backends.registry import backend_for
     from slimdeploy.stages import _parity
     from slimdeploy.yolo import onnx_export
@@ -165,10 +169,9 @@ def _compare(module: nn.Module, artifact: Artifact, images: list[Array], config:
     session = backend_for(artifact).open(artifact)
     pairs = []
     for batch in _parity.batches(images, config.batch):
-        actual = session.run({INPUT: batch})[OUTPUT]
-        pairs += list(zip(onnx_export.run(module, batch), actual, strict=True))
+        pairs += _parity.per_image(onnx_export.run(module, batch), session.run({INPUT: batch}))
     session.close()
-    return _parity.compare(pairs[: len(images)])
+    return _parity.compare(pairs[: len(images)], known)
 
 
 def _check_record(agreement: Agreement, config: ExportConfig, source: str) -> dict[str, Any]:
@@ -176,7 +179,7 @@ def _check_record(agreement: Agreement, config: ExportConfig, source: str) -> di
         "against": "the network in PyTorch, float32, before NMS",
         "runtime": "ONNX Runtime on the CPU",
         "source": source,
-        **dataclasses.asdict(agreement),
+        **{name: value for name, value in dataclasses.asdict(agreement).items() if value is not None},
         "box_tolerance_px": config.box_tolerance_px,
         "score_tolerance": config.score_tolerance,
     }
