@@ -39,18 +39,20 @@ def read_annotations() -> list[visdrone.Rows]:
         return [visdrone.read_rows(path) for path in sorted(Path(folder).rglob("*.txt"))]
 
 
-def detections(rows: visdrone.Rows, size: tuple[int, int], rng: np.random.Generator) -> Found:
+def detections(
+    rows: visdrone.Rows, size: tuple[int, int], rng: np.random.Generator, *, most: int = DETECTIONS
+) -> Found:
     """Return detections of one image, best score first."""
     own = rows[visdrone.is_object(rows)]
-    own = np.concatenate([own[rng.random(len(own)) < share] for share in (0.9, 0.5)])[:DETECTIONS]
+    own = np.concatenate([own[rng.random(len(own)) < share] for share in (0.9, 0.5)])[:most]
     boxes = own[:, :4] + rng.normal(0, 0.1, (len(own), 4)) * own[:, [2, 3, 2, 3]]
     category = np.where(rng.random(len(own)) < 0.1, rng.integers(1, 11, len(own)), own[:, visdrone.CATEGORY])
-    missing = DETECTIONS - len(own)
+    missing = most - len(own)
     nowhere = rng.uniform(0, 1, (missing, 4)) * [size[1], size[0], 80, 80]
     boxes = np.maximum(np.concatenate([boxes, nowhere]), 0)
     category = np.concatenate([category, rng.integers(1, 11, missing)])
-    scores = np.sort(rng.random(DETECTIONS))[::-1]
-    order = rng.permutation(DETECTIONS)
+    scores = np.sort(rng.random(most))[::-1]
+    order = rng.permutation(most)
     return Found(ltwh=boxes[order], scores=scores, category=category[order])
 
 

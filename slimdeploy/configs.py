@@ -191,6 +191,11 @@ class ValConfig:
     max_det: int = 300
     imgsz: int = 640
 
+    def __post_init__(self) -> None:
+        _check(self.max_det >= 1, f"{self.max_det} boxes an image", "1 or more")
+        _check(0 <= self.conf < 1, f"a lowest confidence of {self.conf}", "0 or more, and below 1")
+        _check(0 < self.iou <= 1, f"an NMS overlap of {self.iou}", "above 0, up to 1")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchConfig:

@@ -15,6 +15,7 @@ from slimdeploy.errors import UsageError
 
 PRECISIONS = ("fp32", "fp16", "int8")
 TARGET_KINDS = ("cpu", "cuda", "jetson")
+MIN_IMAGES = 20  # with fewer, resampled choices of images are too alike to tell how far another choice would lie
 
 
 def as_json(record: Any) -> dict[str, Any]:
@@ -276,6 +277,35 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A difference of mAP50-95 between two models on the same images, in points (hundredths).
+
+    Attributes:
+        points: the difference on all images; above 0, the second model is the more accurate one.
+        low: lower end of the 95 % interval, over which images the split holds.
+        high: upper end of the 95 % interval.
+        images: images that it rests on.
+        resamples: choices of images that the interval was taken from.
+    """
+
+    points: float
+    low: float
+    high: float
+    images: int
+    resamples: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether there were images enough for an interval to mean anything."""
+        return self.images >= MIN_IMAGES
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown: enough images, and an interval that does not hold 0."""
+        return self.enough and not self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One model in a comparison; what was not measured is None, never 0.
 
@@ -289,6 +319,7 @@ class Row:
         macs: multiply-accumulates of one image.
         accuracy: scores, or None.
         latency: timed calls, or None.
+        difference: of its accuracy from the first row's, or None.
     """
 
     name: str
@@ -300,6 +331,7 @@ class Row:
     macs: int
     accuracy: Accuracy | None = None
     latency: Measurement | None = None
+    difference: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,22 +16,31 @@ log = logging.getLogger("slimdeploy.accuracy")
 
 COCO_RECALLS = np.linspace(0, 1, 101)  # AP is the mean precision at these
 STEPS_BETWEEN = 10  # finer recalls for the precision and recall of one confidence
+FEWER = (1, 10)  # detections of a class in an image at which recall is told besides the most that count
+AREAS = {  # in square pixels of the image file; both ends belong to a range, as in COCO's own code
+    "all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10),
+}  # fmt: skip
 
-Curves = npt.NDArray[np.float64]  # (classes, recalls)
+Curves = npt.NDArray[np.float64]
 
 
 def score(detections: Sequence[Detections], truths: Sequence[Truths], max_det: int) -> Scores:
-    """Score a split with COCO's metric, over objects of all sizes.
+    """Score a split with COCO's metric.
 
     Args:
         detections: boxes found in each image, in pixels of the image file.
         truths: boxes that each image holds; one or more in all.
         max_det: most boxes of one class that count in an image. COCO's own 100 is too few for crowded scenes.
+
+    Returns:
+        The scores. Their figures are `ap75`; `ap_small`, `ap_medium` and `ap_large` by the objects' area in the image
+        file; and recall over IoU 0.50 to 0.95: `ar` with `max_det` boxes, `ar1` and `ar10` with fewer, `ar_small` and
+        so on by area. Sizes that no object has are left out.
     """
     present = sorted({int(label) for truth in truths for label in truth.labels})
     found = _found(detections, present)
     if not found:
-        return Scores(map50=0.0, map50_95=0.0, precision=0.0, recall=0.0, per_class=dict.fromkeys(present, 0.0))
+        return _nothing(truths, present, max_det)
     evaluation = _evaluate(_truth_index(truths, present), found, max_det)
     precision = evaluation["precision"][:, :, :, 0, -1]  # (IoUs, recalls, classes)
     at_coco = precision[:, ::STEPS_BETWEEN]
@@ -43,7 +52,42 @@ def score(detections: Sequence[Detections], truths: Sequence[Truths], max_det: i
         precision=best_precision,
         recall=best_recall,
         per_class=per_class,
+        figures=_figures(evaluation["precision"][:, ::STEPS_BETWEEN], evaluation["recall"], max_det),
     )
+
+
+def _nothing(truths: Sequence[Truths], present: Sequence[int], max_det: int) -> Scores:
+    """Return the scores of a detector that found no box of any class of the split."""
+    sides = np.concatenate([truth.xyxy[:, 2:] - truth.xyxy[:, :2] for truth in truths])
+    areas = sides.prod(axis=1)
+    sizes = [name for name, (low, high) in AREAS.items() if name != "all" and ((areas >= low) & (areas <= high)).any()]
+    names = ["ap75", "ar", *(f"ar{few}" for few in FEWER if few < max_det)]
+    names += [f"{kind}_{size}" for size in sizes for kind in ("ap", "ar")]
+    zeros = dict.fromkeys(names, 0.0)
+    return Scores(
+        map50=0.0, map50_95=0.0, precision=0.0, recall=0.0, per_class=dict.fromkeys(present, 0.0), figures=zeros
+    )
+
+
+def _figures(precision: Curves, recall: Curves, max_det: int) -> dict[str, float]:
+    """Return the figures beside mAP, from COCO's arrays; -1 in them stands for a class without such objects.
+
+    Args:
+        precision: (IoUs, recalls, classes, areas, numbers of detections).
+        recall: (IoUs, classes, areas, numbers of detections).
+        max_det: the last of the numbers of detections.
+    """
+    found = {"ap75": precision[5, :, :, 0, -1], "ar": recall[:, :, 0, -1]}
+    found |= {f"ar{few}": recall[:, :, 0, i] for i, few in enumerate(_most(max_det)[:-1])}
+    for i, size in enumerate(AREAS):
+        if size != "all":
+            found |= {f"ap_{size}": precision[:, :, :, i, -1], f"ar_{size}": recall[:, :, i, -1]}
+    return {name: float(values[values > -1].mean()) for name, values in found.items() if (values > -1).any()}
+
+
+def _most(max_det: int) -> list[int]:
+    """Return the numbers of detections at which recall is told, rising to `max_det`."""
+    return [*(few for few in FEWER if few < max_det), max_det]
 
 
 def fine_recalls() -> npt.NDArray[np.float64]:
@@ -75,9 +119,9 @@ def best_f1(precision: Curves, confidence: Curves, recalls: npt.NDArray[np.float
 
 def _evaluate(truth: COCO, found: list[dict[str, Any]], max_det: int) -> dict[str, Any]:
     judge = COCOeval_faster(truth, truth.loadRes(found), "bbox", print_function=log.debug)
-    judge.params.maxDets = [max_det]
+    judge.params.maxDets = _most(max_det)
     judge.params.recThrs = fine_recalls()
-    judge.params.areaRng, judge.params.areaRngLbl = [[0.0, 1e10]], ["all"]
+    judge.params.areaRng, judge.params.areaRngLbl = [list(ends) for ends in AREAS.values()], list(AREAS)
     judge.evaluate()
     judge.accumulate()
     result: dict[str, Any] = judge.eval

@@ -100,13 +100,13 @@ def match(found: Found, truths: Rows, most: Sequence[int]) -> Iterator[Marked]:
     ordered = found.only(place)
     overlap = _overlaps(ordered, truths)
     real = int((truths[:, SCORE] == 1).sum())
-    marks = _marks(overlap, real)
+    marks = mark(overlap, real)
     for count in most:
         chosen = place < count
         kept = ordered.only(chosen)
         # Where the file is sorted by score, what counts is the beginning, whose matches do not depend on the rest.
         prefix = bool(chosen[: len(kept.scores)].all())
-        own = marks[:, chosen] if prefix else _marks(overlap[chosen], real)
+        own = marks[:, chosen] if prefix else mark(overlap[chosen], real)
         yield Marked(scores=kept.scores, category=kept.category, marks=own)
 
 
@@ -125,7 +125,7 @@ def _overlaps(found: Found, truths: Rows) -> npt.NDArray[np.float64]:
     return np.divide(inside, joint, out=np.zeros_like(inside), where=both)
 
 
-def _marks(overlap: npt.NDArray[np.float64], real: int) -> npt.NDArray[np.int8]:
+def mark(overlap: npt.NDArray[np.float64], real: int) -> npt.NDArray[np.int8]:
     """Match greedily, best score first, at every IoU at once.
 
     Args:

@@ -14,13 +14,15 @@ from slimdeploy.cli._shared import ConfigOption, DataOption, JsonOption, TrustOp
 from slimdeploy.configs import ValConfig, build
 from slimdeploy.errors import UsageError
 from slimdeploy.records import Row, as_json
+from slimdeploy.report.cells import NOT_MEASURED, differing
 
 if TYPE_CHECKING:
     from slimdeploy.accuracy.boxes import Scorer
+    from slimdeploy.accuracy.matches import Matches
     from slimdeploy.data.dataset import Dataset
 
 NAME = "val"
-HEADER = ("model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "precision", "recall")
+HEADER = ("model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "points", "precision", "recall")
 SIZES = 4  # columns before the scores
 OFFICIAL = {  # figures of VisDrone's protocol, by their titles
     "AP": "ap", "AP50": "ap50", "AP75": "ap75", "AR1": "ar1", "AR10": "ar10", "AR100": "ar100", "AR500": "ar500",
@@ -30,6 +32,17 @@ OFFICIAL_NOTE = (
     "AP and AR are the official figures, in which a class weighs as many times as images show it; "
     "the macro ones weigh every class alike."
 )
+POINTS_NOTE = (
+    "points: mAP50-95 more than the first model's, in hundredths, with its 95 % interval over which images were scored."
+)
+DETAILS = {  # COCO's further figures, by their titles
+    "AP75": "ap75", "small": "ap_small", "medium": "ap_medium", "large": "ap_large", "AR1": "ar1", "AR10": "ar10",
+    "AR": "ar", "AR small": "ar_small", "AR medium": "ar_medium", "AR large": "ar_large",
+}  # fmt: skip
+DETAILS_NOTE = (
+    "small, medium, large: AP50-95 of objects below 32x32, up to 96x96 and above, in pixels of the image file; "
+    "AR: recall over IoU 0.50 to 0.95 with all boxes, AR1 and AR10 with the best 1 and 10 of a class in an image."
+)
 PROTOCOLS = ("coco", "visdrone")
 
 
@@ -38,6 +51,7 @@ def command(
     data: DataOption,
     split: Annotated[str | None, typer.Option(help="Which split to score on: val, test or train.")] = None,
     imgsz: Annotated[int | None, typer.Option(help="Side of the input of a .pt, in pixels.")] = None,
+    max_det: Annotated[int | None, typer.Option(help="Most boxes kept in an image; crowds want more than 300.")] = None,
     backend: Annotated[str, typer.Option(help="The runtime; without it, the one of the file's format.")] = "",
     protocol: Annotated[
         str, typer.Option(help="Whose rules: coco, or visdrone, which reads annotations/ beside images/.")
@@ -51,21 +65,26 @@ def command(
     Example: slimdeploy val dense.pt tuned.pt model.fp16.onnx --data visdrone.yaml --imgsz 640
     """
     with needs("onnx"):
+        from slimdeploy.accuracy.bootstrap import paired_bootstrap
         from slimdeploy.accuracy.evaluate import require_detector, score
+        from slimdeploy.accuracy.matches import Keeping
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.data.dataset import read_dataset
     from slimdeploy.recipes import section
 
-    settings = build(ValConfig, {"split": split, "imgsz": imgsz}, section(config, NAME))
+    settings = build(ValConfig, {"split": split, "imgsz": imgsz, "max_det": max_det}, section(config, NAME))
     side = (settings.imgsz, settings.imgsz)
     artifacts = [read_artifact(path, imgsz=side, trust=trust) for path in weights]
     for one in artifacts:
         require_detector(one)
     dataset = read_dataset(data)
     settings, scorer = _judge(protocol, dataset, settings)
-    rows = []
+    rows: list[Row] = []
+    kept: list[Matches] = []
     for name, one in zip(short_names(weights), artifacts, strict=True):
-        accuracy = score(one, dataset, settings, backend=backend, trust=trust, scorer=scorer)
+        keeping = Keeping(scorer)
+        accuracy = score(one, dataset, settings, backend=backend, trust=trust, scorer=keeping)
+        kept.append(keeping.matches())
         rows.append(
             Row(
                 name=name,
@@ -76,6 +95,7 @@ def command(
                 size_bytes=one.size_bytes,
                 macs=one.macs,
                 accuracy=accuracy,
+                difference=paired_bootstrap(kept[0], kept[-1]) if rows and protocol == "coco" else None,
             )
         )
     show({"schema": 1, "rows": [as_json(row) for row in rows]}, text=as_text(rows), as_json=json)
@@ -104,12 +124,16 @@ def as_text(rows: Sequence[Row]) -> str:
     accuracy = rows[0].accuracy
     if accuracy is None:
         raise ValueError("only scored rows have a table of scores")
-    official = bool(accuracy.figures)
+    official = _is_official(rows[0])
     header = (*HEADER[:SIZES], *OFFICIAL) if official else HEADER
     lines = [table(header, [_cells(row) for row in rows])]
     lines.append(f"{accuracy.data}: {accuracy.images} images, {accuracy.boxes} boxes, {accuracy.metric}")
     if official:
         lines.append(OFFICIAL_NOTE)
+    else:
+        lines += [POINTS_NOTE] if len(rows) > 1 else []
+        lines += ["", table(("model", *DETAILS), [_details(row) for row in rows]), DETAILS_NOTE]
+        lines += ["", _by_class(rows)] if len(accuracy.per_class) > 1 else []
     if accuracy.rendered:
         lines.append(
             "These images are rendered, not photographed: the scores tell how models compare, not how they fly."
@@ -120,8 +144,28 @@ def as_text(rows: Sequence[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     size = (f"{row.parameters:,}", f"{row.size_bytes / 1e6:.2f}", f"{row.macs / 1e9:.3f}")
     if row.accuracy is None:
-        return (row.name, *size, "", "", "", "")
-    if row.accuracy.figures:
+        return (row.name, *size, *[""] * (len(HEADER) - SIZES))
+    if _is_official(row):
         return (row.name, *size, *(f"{row.accuracy.figures[key]:.3f}" for key in OFFICIAL.values()))
-    figures = (row.accuracy.map50, row.accuracy.map50_95, row.accuracy.precision, row.accuracy.recall)
-    return (row.name, *size, *(f"{figure:.3f}" for figure in figures))
+    scores = [
+        f"{figure:.3f}"
+        for figure in (row.accuracy.map50, row.accuracy.map50_95, row.accuracy.precision, row.accuracy.recall)
+    ]
+    return (row.name, *size, *scores[:2], differing(row).text, *scores[2:])
+
+
+def _is_official(row: Row) -> bool:
+    return row.accuracy is not None and set(OFFICIAL.values()) <= set(row.accuracy.figures)
+
+
+def _details(row: Row) -> tuple[str, ...]:
+    """Return COCO's further figures of a row; a size that no object has is a dash."""
+    figures = row.accuracy.figures if row.accuracy else {}
+    return (row.name, *(f"{figures[key]:.3f}" if key in figures else NOT_MEASURED for key in DETAILS.values()))
+
+
+def _by_class(rows: Sequence[Row]) -> str:
+    """Return AP50-95 of every class, a model a column."""
+    scored = [row.accuracy.per_class for row in rows if row.accuracy]
+    lines = [(name, *(f"{one[name]:.3f}" for one in scored)) for name in scored[0]]
+    return table(("AP50-95 by class", *(row.name for row in rows if row.accuracy)), lines)

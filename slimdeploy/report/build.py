@@ -12,6 +12,7 @@ from slimdeploy.bench.environment import same_machine
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import RECIPE_FILE, read_json
 from slimdeploy.records import Report, Row
+from slimdeploy.report.differences import against_first
 from slimdeploy.report.read import bench_file, read_lineage, read_rows, read_widths
 
 RENDERED_NOTE = "Accuracy was scored on rendered scenes, not photographs."
@@ -37,7 +38,7 @@ def report_from(folders: Sequence[Path], *, across_machines: bool = False) -> Re
         raise UsageError("a run is named twice", wanted="each run once")
     names = _names(folders)
     parts = [_one_run(folder) for folder in folders]
-    rows = _joined_rows(names, [part.rows for part in parts])
+    rows = _joined_rows(names, against_first(folders, [part.rows for part in parts]))
     across = _require_comparable(rows, across_machines=across_machines)
     several = [APART_NOTE] if len(folders) > 1 else []
     return Report(

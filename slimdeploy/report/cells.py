@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from slimdeploy.bench import stats
 from slimdeploy.records import Report, Row
-from slimdeploy.report.findings import Speedup, speedups
+from slimdeploy.report.findings import Speedup, points, speedups
 
 NOT_MEASURED = "\N{EN DASH}"
 NO_DIFFERENCE = "no difference shown"
 TOO_FEW_ROUNDS = "too few rounds"
+TOO_FEW_IMAGES = "too few images"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,11 @@ COLUMNS = (
     Column(key="gmacs", title="GMACs", about="Multiply-accumulates of one image, in 1,000,000,000."),
     Column(key="map50", title="mAP50", about="Mean average precision at IoU 0.50."),
     Column(key="map50_95", title="mAP50-95", about="Mean average precision over IoU 0.50 to 0.95."),
+    Column(
+        key="difference",
+        title="points",
+        about="mAP50-95 more than the first row's, in points (hundredths), with the 95 % interval over the images.",
+    ),
     Column(key="precision", title="precision", about="Precision at the confidence of the best F1, IoU 0.50."),
     Column(key="recall", title="recall", about="Recall at the confidence of the best F1, IoU 0.50."),
     Column(key="p50_ms", title="p50 ms", about="Median latency of one call."),
@@ -107,7 +113,18 @@ def _counted(row: Row) -> dict[str, Cell]:
 
 def _scored(row: Row) -> dict[str, Cell]:
     keys = ("map50", "map50_95", "precision", "recall")
-    return {key: _number(getattr(row.accuracy, key) if row.accuracy else None, _score) for key in keys}
+    scores = {key: _number(getattr(row.accuracy, key) if row.accuracy else None, _score) for key in keys}
+    return {**scores, "difference": differing(row)}
+
+
+def differing(row: Row) -> Cell:
+    """Return how the accuracy of a row differs from the first one's."""
+    found = row.difference
+    if found is None:
+        return Cell(text=NOT_MEASURED, value=None)
+    text = points(found).replace(" points", "")
+    unknown = "" if found.shown else NO_DIFFERENCE if found.enough else TOO_FEW_IMAGES
+    return Cell(text=f"{unknown} {text.partition(' ')[2]}" if unknown else text, value=found.points)
 
 
 def _timed(row: Row) -> dict[str, Cell]:

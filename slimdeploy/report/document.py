@@ -31,8 +31,11 @@ def as_document(report: Report) -> dict[str, Any]:
 def _figures(report: Report) -> list[dict[str, Any]]:
     return [
         {
-            **{key: cell.value for key, cell in cells.items() if key != "speedup"},
+            **{key: cell.value for key, cell in cells.items() if key not in ("speedup", "difference")},
+            "difference": {**dataclasses.asdict(row.difference), "shown": row.difference.shown}
+            if row.difference
+            else None,
             "speedup": {**dataclasses.asdict(found), "shown": found.shown} if found else None,
         }
-        for cells, found in zip(table(report), speedups(report), strict=True)
+        for row, cells, found in zip(report.rows, table(report), speedups(report), strict=True)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slimdeploy.bench import stats
-from slimdeploy.records import Accuracy, Measurement, Report, Row
+from slimdeploy.records import Accuracy, Interval, Measurement, Report, Row
 
 RENDERED = "rendered scenes, not photographs"
 RUNTIMES = {"onnxruntime": "ONNX Runtime CPU", "openvino": "OpenVINO CPU", "pytorch": "PyTorch", "tensorrt": "TensorRT"}
@@ -81,9 +81,16 @@ def headline(report: Report) -> str:
     clauses = [
         _speed_clause(first.latency, chosen.latency),
         _parameters_clause(first.parameters, chosen.parameters),
-        _accuracy_clause(first.accuracy, chosen.accuracy),
+        _accuracy_clause(first.accuracy, chosen),
     ]
     return f"{chosen.name} against {first.name}: {', '.join(clause for clause in clauses if clause)}."
+
+
+def points(found: Interval) -> str:
+    """Return a difference of mAP50-95 with its interval, in points, with decimals that tell its ends from 0."""
+    ends = (found.low, found.high)
+    digits = next((d for d in (1, 2, 3) if all(round(end, d) for end in ends if end)), 3)
+    return f"{found.points:+.{digits}f} points [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
 
 
 def pareto_front(report: Report) -> tuple[Row, ...]:
@@ -141,10 +148,15 @@ def _parameters_clause(first: int, other: int) -> str:
     return f"{share:.0%} {'fewer' if other < first else 'more'} parameters".replace("%", " %")
 
 
-def _accuracy_clause(first: Accuracy | None, other: Accuracy | None) -> str:
+def _accuracy_clause(first: Accuracy | None, chosen: Row) -> str:
+    other, found = chosen.accuracy, chosen.difference
     if first is None or other is None:
         return _scored(other)
-    return f"mAP50-95 {other.map50_95:.3f} against {first.map50_95:.3f}{_kind(other)}"
+    said = f"mAP50-95 {other.map50_95:.3f} against {first.map50_95:.3f}"
+    if found is not None:
+        unknown = "" if found.shown else ": no difference shown" if found.enough else ": too few images to tell"
+        said += f", {points(found)}{unknown}"
+    return f"{said}{_kind(other)}"
 
 
 def _kind(accuracy: Accuracy) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from slimdeploy.bench import stats
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import RUN_FILE, read_json, read_run
-from slimdeploy.records import Accuracy, Measurement, Row
+from slimdeploy.records import Accuracy, Interval, Measurement, Row
 
 BENCH_FILE = "bench.json"
 PLAN_FILE = "plan.json"
@@ -60,8 +60,9 @@ def _row(plain: Mapping[str, Any]) -> Row:
     accuracy, latency = plain.get("accuracy"), plain.get("latency")
     scored = None if accuracy is None else Accuracy(**accuracy)
     timed = None if latency is None else Measurement(**_with_tuples(latency))
-    row = Row(**{**plain, "accuracy": scored, "latency": timed})
-    for record in (row, scored, timed):
+    differs = None if plain.get("difference") is None else Interval(**plain["difference"])
+    row = Row(**{**plain, "accuracy": scored, "latency": timed, "difference": differs})
+    for record in (row, scored, timed, differs):
         if record is not None:
             _check_fields(record)
     if timed is not None:
@@ -73,7 +74,7 @@ def _with_tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
 
 
-def _check_fields(record: Row | Accuracy | Measurement) -> None:
+def _check_fields(record: Row | Accuracy | Measurement | Interval) -> None:
     """Raise UsageError where a plain field is not of the kind that the record declares, or no finite number."""
     for field in dataclasses.fields(record):
         value, kinds = getattr(record, field.name), KINDS.get(str(field.type))

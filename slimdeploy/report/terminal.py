@@ -21,7 +21,8 @@ RULE = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)  # a 
 GAP = 2  # between columns
 SHORTEST = 9  # of a column of words
 COLUMN = {column.key: column for column in COLUMNS}
-SIZE_KEYS = ("name", "file", "parameters", "size_mb", "gmacs", "map50", "map50_95", "precision", "recall")
+SIZE_KEYS = ("name", "file", "parameters", "size_mb", "gmacs")
+SCORE_KEYS = ("name", "map50", "map50_95", "difference", "precision", "recall")
 SPEED_KEYS = ("name", "type", "p50_ms", "p90_ms", "p99_ms", "images_per_s", "speedup")
 
 
@@ -32,6 +33,7 @@ def as_text(report: Report) -> str:
         label(report.title),
         _wrapped(label(headline(report))),
         _block(cells, SIZE_KEYS),
+        *([_block(cells, SCORE_KEYS)] if any(row.accuracy for row in report.rows) else []),
         _block(cells, SPEED_KEYS),
     ]
     said = [_wrapped(f"{kind}: {label(text)}", indent="  ") for kind, text in remarks(report)]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slimdeploy._needs import needs
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
 from slimdeploy.records import Accuracy, Artifact, Measurement, Row, as_json
+
+if TYPE_CHECKING:
+    from slimdeploy.accuracy.matches import Matches
+    from slimdeploy.data.dataset import Dataset
 
 OUTPUT = "bench.json"
 MANIFEST = "manifest.json"
@@ -26,6 +31,8 @@ def bench(
     trust: bool = False,
 ) -> Path:
     """Measure latency, each model in a process of its own, and with data also accuracy; write `bench.json`.
+
+    With data, `matches.npz` keeps which detections were right, from which intervals and plots are made later.
 
     Args:
         models: names as shown, each once, and model files (.onnx or .pt).
@@ -45,7 +52,8 @@ def bench(
         UsageError: there is data, and a model is no detector.
     """
     with needs("onnx"):
-        from slimdeploy.accuracy.evaluate import require_detector, score
+        from slimdeploy.accuracy import matches
+        from slimdeploy.accuracy.evaluate import require_detector
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.bench.measure import measure
         from slimdeploy.data.dataset import read_dataset
@@ -59,13 +67,12 @@ def bench(
     inputs = bench_inputs(models, dataset.as_input() if dataset else None)
     with stage_run("bench", config=config, inputs=inputs, out=out) as run:
         latencies = measure(artifacts, config, backend=config.backend, trust=trust)
-        rows = []
-        for (name, artifact), latency in zip(artifacts, latencies, strict=True):
-            accuracy = None
-            if dataset:
-                accuracy = score(artifact, dataset, config.val, backend=config.backend, trust=trust)
-            rows.append(as_json(_row(name, artifact, accuracy, latency)))
-        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": rows, "notes": []})
+        rows = [_row(name, one, latency) for (name, one), latency in zip(artifacts, latencies, strict=True)]
+        if dataset:
+            accuracies, found = _scored(artifacts, dataset, config, trust=trust)
+            matches.save(run.folder / matches.FILE, found)
+            rows = _with_accuracy(rows, accuracies, list(found.values()))
+        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": []})
     return out / OUTPUT
 
 
@@ -95,7 +102,34 @@ def _bundled(folder: Path) -> Path:
     return folder / str(read_json(folder / MANIFEST, what="bundle manifest")["model"]["file"])
 
 
-def _row(name: str, artifact: Artifact, accuracy: Accuracy | None, latency: Measurement) -> Row:
+def _scored(
+    artifacts: Sequence[tuple[str, Artifact]], dataset: Dataset, config: BenchConfig, *, trust: bool
+) -> tuple[list[Accuracy], dict[str, Matches]]:
+    """Score each model; return its accuracy, and by its name what became of each of its detections."""
+    from slimdeploy.accuracy import coco
+    from slimdeploy.accuracy.evaluate import score
+    from slimdeploy.accuracy.matches import Keeping
+
+    accuracies, found = [], {}
+    for name, artifact in artifacts:
+        scorer = Keeping(coco.score)
+        accuracies.append(score(artifact, dataset, config.val, backend=config.backend, trust=trust, scorer=scorer))
+        found[name] = scorer.matches()
+    return accuracies, found
+
+
+def _with_accuracy(rows: Sequence[Row], accuracies: Sequence[Accuracy], found: Sequence[Matches]) -> list[Row]:
+    """Return the rows with their accuracy, and all but the first with how it differs from the first one's."""
+    from slimdeploy.accuracy.bootstrap import paired_bootstrap
+
+    differences = [None, *(paired_bootstrap(found[0], other) for other in found[1:])]
+    return [
+        dataclasses.replace(row, accuracy=accuracy, difference=difference)
+        for row, accuracy, difference in zip(rows, accuracies, differences, strict=True)
+    ]
+
+
+def _row(name: str, artifact: Artifact, latency: Measurement) -> Row:
     shared = {field.name for field in dataclasses.fields(Row)} & {f.name for f in dataclasses.fields(Artifact)}
     known = {field: getattr(artifact, field) for field in shared}
-    return Row(name=name, file=Path(artifact.path).name, accuracy=accuracy, latency=latency, **known)
+    return Row(name=name, file=Path(artifact.path).name, latency=latency, **known)

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-
 import numpy as np
 import pytest
+from crowds import crowds, detections, truths
 
 from slimdeploy.accuracy import coco
-from slimdeploy.accuracy.boxes import Detections, Truths
-
-
-def truths(boxes, labels):
-    return Truths(
-        xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4), labels=np.array(labels, dtype=np.int64), size=(100, 100)
-    )
-
-
-def detections(boxes, labels, scores):
-    return Detections(
-        xyxy=np.array(boxes, dtype=np.float32).reshape(-1, 4),
-        scores=np.array(scores, dtype=np.float32),
-        labels=np.array(labels, dtype=np.int64),
-    )
-
 
 BOX, FAR = [10, 10, 30, 30], [60, 60, 90, 90]
 
@@ -89,37 +71,36 @@ def test_more_than_a_hundred_objects_of_a_class_can_be_found_in_one_image():
     assert coco.score([found], [truth], 100).map50 < 0.5
 
 
-def test_the_figures_are_those_of_pycocotools():
-    pycoco = pytest.importorskip("pycocotools.coco")
-    cocoeval = pytest.importorskip("pycocotools.cocoeval")
-    found, held = crowds(seed=1)
-    scores = coco.score(found, held, 300)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = pycoco.COCO()
-        truth.dataset = coco._truth_index(held, [0, 1, 2]).dataset | {"info": {}}
-        truth.createIndex()
-        judge = cocoeval.COCOeval(truth, truth.loadRes(coco._found(found, [0, 1, 2])), "bbox")
-        judge.params.maxDets = [1, 10, 300]
-        judge.evaluate()
-        judge.accumulate()
-    precision = judge.eval["precision"][:, :, :, 0, -1]
-    assert 0.1 < scores.map50_95 < 0.9
-    assert scores.map50_95 == pytest.approx(precision.mean(), abs=1e-6)
-    assert scores.map50 == pytest.approx(precision[0].mean(), abs=1e-6)
-    assert scores.per_class == pytest.approx({k: precision[:, :, k].mean() for k in range(3)}, abs=1e-6)
+@pytest.mark.parametrize("max_det", [12, 300])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_figure_is_that_of_pycocotools(seed, max_det):
+    pytest.importorskip("pycocotools", reason="pycocotools comes with the extra dev")
+    from coco_scorer import by_pycocotools, by_slimdeploy
+
+    found, held = crowds(seed=seed, images=20, side=300)
+    theirs = by_pycocotools(found, held, max_det)
+    assert 0.1 < theirs["map50_95"] < 0.9
+    assert {"ap75", "ap_small", "ap_medium", "ap_large", "ar_large", "ar1", "ar10", "ar", "class 2"} <= set(theirs)
+    assert by_slimdeploy(found, held, max_det) == pytest.approx(theirs, abs=1e-6)
 
 
-def crowds(*, seed):
-    rng = np.random.default_rng(seed)
-    found, held = [], []
-    for _ in range(12):
-        low = rng.uniform(0, 80, (20, 2))
-        boxes = np.concatenate([low, low + rng.uniform(6, 20, (20, 2))], axis=1)
-        labels = rng.integers(0, 3, 20)
-        seen = boxes[:16] + rng.normal(0, 1.0, (16, 4))
-        held.append(truths(boxes, labels))
-        found.append(detections(seen, np.where(rng.random(16) < 0.8, labels[:16], 0), rng.random(16)))
-    return found, held
+def test_sizes_that_no_object_has_have_no_figure():
+    scores = coco.score([detections([BOX], [0], [0.9])], [truths([BOX], [0])], 300)
+    assert "ap_small" in scores.figures
+    assert not {"ap_medium", "ap_large", "ar_medium", "ar_large"} & set(scores.figures)
+
+
+def test_a_detector_that_finds_nothing_has_the_same_figures_as_one_that_does():
+    truth = truths([BOX, [0, 0, 50, 50]], [0, 0])
+    nothing = coco.score([detections([], [], [])], [truth], 300)
+    assert set(nothing.figures) == set(coco.score([detections([BOX], [0], [0.9])], [truth], 300).figures)
+    assert set(nothing.figures.values()) == {0}
+
+
+def test_areas_are_those_of_the_image_file():
+    large = [0, 0, 97, 97]
+    scores = coco.score([detections([large], [0], [0.9])], [truths([large], [0])], 300)
+    assert scores.figures["ap_large"] == pytest.approx(1)
 
 
 def test_scoring_prints_nothing(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 
 import cv2
 import numpy as np
@@ -199,6 +200,40 @@ def test_with_data_each_row_holds_accuracy(two_models, labelled, tmp_path):
     bench(find_models(two_models), QUICK, tmp_path / "out", data=labelled)
     for row in report_from([tmp_path / "out"]).rows:
         assert (row.accuracy.images, row.accuracy.boxes) == (2, 2)
+
+
+@pytest.fixture(scope="module")
+def scored(two_models, labelled, tmp_path_factory):
+    """Two runs of the same two models on the same images."""
+    folders = [tmp_path_factory.mktemp("scored") / name for name in ("one", "two")]
+    for folder in folders:
+        bench(find_models(two_models), QUICK, folder, data=labelled)
+    return folders
+
+
+def test_rows_after_the_first_tell_how_their_accuracy_differs(scored):
+    first, second = report_from([scored[0]]).rows
+    assert first.difference is None
+    assert second.difference.images == 2
+
+
+def test_rows_of_another_run_differ_from_the_first_row_of_all(scored):
+    rows = report_from(scored).rows
+    assert [row.difference is None for row in rows] == [True, False, False, False]
+    assert rows[2].difference.points == 0  # the same model on the same images
+    assert rows[3].difference == rows[1].difference
+
+
+def test_a_run_of_an_older_version_without_matches_still_opens(scored, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(scored[0], old)
+    (old / "matches.npz").unlink()
+    results = json.loads((old / "bench.json").read_text(encoding="utf-8"))
+    for row in results["rows"]:
+        del row["difference"]
+    (old / "bench.json").write_text(json.dumps(results), encoding="utf-8")
+    assert [row.difference for row in report_from([old]).rows] == [None, None]
+    assert [row.difference for row in report_from([old, scored[1]]).rows] == [None] * 4
 
 
 def test_data_of_other_classes_is_refused_before_anything_is_timed(two_models, labelled, tmp_path, monkeypatch):

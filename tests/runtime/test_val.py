@@ -35,11 +35,34 @@ def val(*arguments):
 
 def test_models_stand_side_by_side(two_models, data):
     result = val(*two_models, "--data", data)
-    header, dense, pruned, source, note = result.stdout.splitlines()
-    assert header.split() == ["model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "precision", "recall"]
+    header, dense, pruned, source, points, *_, note = result.stdout.splitlines()
+    names = ["model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "points", "precision", "recall"]
+    assert header.split() == names
     assert (dense.split()[0], pruned.split()[0]) == ("dense.onnx", "pruned.onnx")
     assert "2 images, 2 boxes" in source
+    assert "too few images [" in pruned
+    assert points.startswith("points: mAP50-95 more than the first")
     assert "rendered, not photographed" in note
+
+
+def test_figures_by_size_and_recall_stand_below(two_models, data):
+    lines = val(*two_models, "--data", data).stdout.splitlines()
+    names, dense = next((line, lines[i + 1]) for i, line in enumerate(lines) if "AP75" in line)
+    assert names.split()[:8] == ["model", "AP75", "small", "medium", "large", "AR1", "AR10", "AR"]
+    assert dense.split()[3:5] == ["\N{EN DASH}"] * 2  # the cars are 12 by 8 px: none is medium or large
+
+
+def test_the_most_boxes_that_count_can_be_set(two_models, data):
+    assert "AR10" in val(*two_models, "--data", data, "--max-det", "20").stdout
+    few = json.loads(val(two_models[0], "--data", data, "--max-det", "5", "--json").stdout)
+    assert "ar10" not in few["rows"][0]["accuracy"]["figures"]
+
+
+def test_classes_stand_side_by_side_where_there_are_several(two_models, data):
+    (data.parent / "labels" / "val" / "1.txt").write_text("1 0.5 0.5 0.2 0.2\n", encoding="utf-8")
+    lines = val(*two_models, "--data", data).stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("AP50-95 by class"))
+    assert [line.split()[0] for line in lines[start + 1 : start + 3]] == ["car", "van"]
 
 
 def test_json_holds_rows_that_a_report_can_take(two_models, data):
@@ -75,14 +98,15 @@ def test_photographs_get_no_warning():
         name="dense.pt", file="dense.pt", format="pt", precision="fp32", parameters=3_000_000, size_bytes=6_200_000,
         macs=4_400_000_000, accuracy=accuracy,
     )  # fmt: skip
-    table, source = as_text([row]).rsplit("\n", 1)
-    assert table.splitlines()[1].split() == [
+    _, figures, source, *_ = as_text([row]).splitlines()
+    assert figures.split() == [
         "dense.pt",
         "3,000,000",
         "6.20",
         "4.400",
         "0.500",
         "0.250",
+        "\N{EN DASH}",
         "0.600",
         "0.400",
     ]

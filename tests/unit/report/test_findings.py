@@ -3,7 +3,7 @@
 import pytest
 from synthetic_runs import accuracy, measurement, row, whole_rows
 
-from slimdeploy.records import Report
+from slimdeploy.records import Interval, Report
 from slimdeploy.report.findings import Speedup, compared_row, headline, pareto_front, speedup, speedups
 
 
@@ -16,6 +16,20 @@ def test_the_headline_compares_the_dense_with_the_tuned_network():
     assert said.startswith("tuned against dense: 2.1")
     assert "times as fast [2." in said
     assert said.endswith("on ONNX Runtime CPU, 71 % fewer parameters, mAP50-95 0.681 against 0.702.")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "images", "said"),
+    [
+        pytest.param(-2.9, -1.3, 590, "against 0.702, -2.1 points [-2.9, -1.3].", id="worse"),
+        pytest.param(-2.9, 0.3, 590, "against 0.702, -2.1 points [-2.9, +0.3]: no difference shown.", id="perhaps"),
+        pytest.param(-2.9, -1.3, 8, "[-2.9, -1.3]: too few images to tell.", id="few images"),
+    ],
+)
+def test_the_headline_gives_the_interval_of_the_loss(low, high, images, said):
+    found = Interval(points=-2.1, low=low, high=high, images=images, resamples=1000)
+    rows = [row("dense", scored=accuracy(0.702)), row("tuned", scored=accuracy(0.681), difference=found)]
+    assert headline(report(*rows)).endswith(said)
 
 
 def test_the_headline_says_that_scenes_were_rendered():

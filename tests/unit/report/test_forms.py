@@ -7,7 +7,7 @@ import json
 import pytest
 from synthetic_runs import accuracy, measurement, row, whole_rows, write_recipe_run
 
-from slimdeploy.records import Report
+from slimdeploy.records import Interval, Report
 from slimdeploy.report.build import report_from
 from slimdeploy.report.document import as_document
 from slimdeploy.report.markdown import as_markdown
@@ -21,11 +21,11 @@ def whole(tmp_path):
     return report_from([write_recipe_run(tmp_path / "run")])
 
 
-def test_terminal_text_fits_100_columns_and_shows_every_model_twice(whole):
+def test_terminal_text_fits_100_columns_and_shows_every_model_in_each_table(whole):
     text = as_text(whole)
     assert max(map(len, text.splitlines())) <= 100
     for name in ("dense", "sparse", "pruned", "tuned-fp16"):
-        assert sum(line.startswith(name) for line in text.splitlines()) == 2
+        assert sum(line.startswith(name) for line in text.splitlines()) == 3
 
 
 def test_terminal_text_shortens_long_names_and_keeps_the_figures():
@@ -73,6 +73,10 @@ def test_markdown_folds_widths_environment_and_lineage_away(whole):
         pytest.param(whole_rows(), id="everything measured"),
         pytest.param([row("dense"), row("tuned")], id="nothing measured"),
         pytest.param([row("dense", latency=measurement("dense", 0.1))], id="one model"),
+        pytest.param(
+            [row("dense"), row("tuned", difference=Interval(points=1, low=0, high=2, images=4, resamples=9))],
+            id="a difference",
+        ),
     ],
 )
 def test_json_follows_the_published_schema(tmp_path, rows):
@@ -83,6 +87,35 @@ def test_json_follows_the_published_schema(tmp_path, rows):
     document = json.loads(json.dumps(as_document(report_from([write_recipe_run(tmp_path / "run", rows)]))))
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.Draft202012Validator(schema).validate(document)
+
+
+def differing(**changes):
+    found = {"points": -2.1, "low": -2.9, "high": -1.3, "images": 590, "resamples": 1000, **changes}
+    return (
+        row("dense", scored=accuracy(0.702)),
+        row("tuned", scored=accuracy(0.681), difference=Interval(**found)),
+    )
+
+
+def test_a_difference_of_map_stands_in_every_form_with_its_interval():
+    report = Report(title="t", rows=differing())
+    assert "-2.1 [-2.9, -1.3]" in as_text(report)
+    assert r"-2.1 \[-2.9, -1.3\]" in as_markdown(report)
+    assert as_document(report)["table"][1]["difference"] == {
+        "points": -2.1, "low": -2.9, "high": -1.3, "images": 590, "resamples": 1000, "shown": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({"points": 0.1, "low": -0.4, "high": 0.6}, "no difference shown [-0.4, +0.6]", id="it holds 0"),
+        pytest.param({"images": 8}, "too few images [-2.9, -1.3]", id="8 images"),
+        pytest.param({"low": -2.9, "high": -0.004}, "-2.100 [-2.900, -0.004]", id="an end close to 0"),
+    ],
+)
+def test_a_difference_says_whether_it_is_shown(changes, said):
+    assert said in as_text(Report(title="t", rows=differing(**changes)))
 
 
 def test_json_gives_null_for_what_was_not_measured():
