@@ -88,8 +88,11 @@ def _worst(values: Sequence[float | None]) -> Any:
 
 def per_image(expected: Outputs, actual: Outputs) -> list[tuple[Outputs, Outputs]]:
     """Return the pairs of outputs of a batch's images, as `compare` takes them."""
-    images = len(next(iter(expected.values())))
-    return [tuple({name: side[name][i] for name in expected} for side in (expected, actual)) for i in range(images)]
+
+    def of(side: Outputs, image: int) -> Outputs:
+        return {name: side[name][image] for name in expected}
+
+    return [(of(expected, i), of(actual, i)) for i in range(len(next(iter(expected.values()))))]
 
 
 def _compare_classes(expected: Outputs, actual: Outputs, known: Checkpoint) -> Agreement:
@@ -152,7 +155,7 @@ def _mask_change(expected: Outputs, actual: Outputs, first: int, chosen: NDArray
 
 
 def _sigmoid(values: Array) -> Array:
-    return 1 / (1 + np.exp(-np.clip(values, -50, 50)))
+    return np.asarray(1 / (1 + np.exp(-np.clip(values, -50, 50))), dtype=np.float32)
 
 
 def _largest(expected: Array, actual: Array) -> float:

@@ -41,7 +41,7 @@ def count_macs(module: nn.Module, imgsz: tuple[int, int]) -> int:
         imgsz: input height and width, in pixels.
     """
     found = arithmetic(skeleton(module), imgsz)
-    weights = {path: module.get_submodule(path).weight.numel() for path in found.positions}
+    weights: dict[str, int] = {path: module.get_submodule(path).weight.numel() for path in found.positions}
     return found.products + sum(count * weights[path] for path, count in found.positions.items())
 
 

@@ -122,7 +122,7 @@ def _stock(block: SplitBlock) -> nn.Module:
             f"the halves of a {block.stock_type.__name__} are {widths[0]} and {widths[1]} wide",
             do="report this as a bug",
         )
-    stock = block.stock_type.__new__(block.stock_type)
+    stock = object.__new__(block.stock_type)
     nn.Module.__init__(stock)
     _carry_attributes(block, stock)
     del stock.stock_type
