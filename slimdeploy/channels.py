@@ -30,6 +30,7 @@ class ConvLayer:
             input height times width; 0 for a layer that training alone needs.
         scalars_per_output: parameters that come with one output channel: bias, BatchNorm scale and shift.
         kind: `conv`, `depthwise`, `transposed` or `linear`.
+        stride: inputs from one output to the next, in both directions.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ConvLayer:
     positions: int
     scalars_per_output: int
     kind: str = "conv"
+    stride: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

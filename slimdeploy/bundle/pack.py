@@ -17,10 +17,10 @@ LICENCE = "LICENSE"
 
 
 def pack(folder: Path, contents: Contents) -> dict[str, Any]:
-    """Put class names, licence and manifest beside a model.
+    """Put class names, licence and manifest beside the graphs.
 
     Args:
-        folder: where the model's file lies already.
+        folder: where the graphs and whatever else belongs to the bundle lie already.
         contents: what the bundle is made of.
 
     Returns:
@@ -28,7 +28,7 @@ def pack(folder: Path, contents: Contents) -> dict[str, Any]:
     """
     _write_text(folder / LABELS, "".join(f"{name}\n" for name in contents.artifact.spec.classes))
     _write_text(folder / LICENCE, licence_text())
-    files = {name: folder / name for name in (Path(contents.artifact.path).name, LABELS, LICENCE)}
+    files = {path.name: path for path in sorted(folder.iterdir())}
     manifest = build_manifest(contents, files)
     write_json(folder / MANIFEST, manifest)
     return manifest

@@ -5,7 +5,7 @@ Both sides are compared before NMS, since NMS turns a difference in the last dig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,13 @@ class Agreement:
     keypoint_shift_px: float | None = None
     mask_change: float | None = None
 
-    def require(self, config: ExportConfig) -> None:
-        """Raise GateError if the graph differs by more than a config allows."""
+    def require(self, config: ExportConfig, precision: str) -> None:
+        """Raise GateError if the graph, of some precision, differs by more than a config allows."""
         shifts = max(self.box_shift_px, self.keypoint_shift_px or 0.0)
         changes = max(self.score_change, self.mask_change or 0.0)
         if not (shifts <= config.box_tolerance_px and changes <= config.score_tolerance):
             raise GateError(
-                f"the exported {config.precision} graph moves boxes by up to {shifts:.3g} px and changes "
+                f"the exported {precision} graph moves boxes by up to {shifts:.3g} px and changes "
                 f"scores by up to {changes:.3g}, over {self.images} images",
                 wanted=f"at most {config.box_tolerance_px:g} px and {config.score_tolerance:g}",
                 do="export at fp32, or allow more in a recipe: export.box_tolerance_px, export.score_tolerance",
@@ -206,3 +206,10 @@ def batches(inputs: Sequence[Array], batch: int) -> list[Array]:
     fill = -len(inputs) % batch
     images = [*inputs, *(inputs[i % len(inputs)] for i in range(fill))]
     return [np.stack(images[i : i + batch]) for i in range(0, len(images), batch)]
+
+
+def read_batches(paths: Sequence[Path], config: ExportConfig) -> Iterator[Array]:
+    """Read images one batch at a time, as inputs (B, 3, H, W); the last batch is filled up from its start."""
+    for start in range(0, len(paths), config.batch):
+        inputs = [letterbox(read_image(path), config.imgsz)[0] for path in paths[start : start + config.batch]]
+        yield from batches(inputs, config.batch)

@@ -289,7 +289,10 @@ def test_json_gives_one_object_on_stdout_with_the_check(tiny_weights, tmp_path, 
     [
         pytest.param(("--target", "orin-nano"), "no target 'orin-nano'", id="unknown target"),
         pytest.param(("--imgsz", "100"), "multiple of 32", id="size between strides"),
-        pytest.param(("--precision", "int4"), "fp32 or fp16", id="unknown precision"),
+        pytest.param(("--precision", "int4"), "fp32, fp16 or int8", id="unknown precision"),
+        pytest.param(("--precision", "int8"), "name their YAML with --data", id="int8 without data"),
+        pytest.param(("--precision", "int8", "--target", "nano"), "nano does not gain from int8", id="int8 on a Nano"),
+        pytest.param(("--opset", "18", "--target", "orin-nx-16gb"), "17 or less", id="opset above the target's"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(tiny_weights, tmp_path, monkeypatch, capsys, flags, says):
