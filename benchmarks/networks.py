@@ -1,7 +1,7 @@
 """Every network that slimdeploy promises, pruned, exported and opened by ultralytics alone: what comes of it.
 
-    python benchmarks/networks.py --save                          # all of them, minutes
-    python benchmarks/networks.py yolov8n-seg yolo26n --imgsz 128  # a few
+    python benchmarks/networks.py --save                        # all of them, an hour on 2 cores
+    python benchmarks/networks.py yolov8n-seg yolo26n --save    # a few; they join what today's result holds
 
 For each: new weights, what `slimdeploy prune --channels 0.5` does, what `slimdeploy export` does, which compares the
 ONNX file with PyTorch, then `YOLO(file)` of both files in a process that cannot import slimdeploy. Bar: every network
@@ -11,7 +11,6 @@ passes every step.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import subprocess
@@ -37,7 +36,8 @@ NETWORKS = (
     *(f"{family}{scale}{task}" for family in FAMILIES for task in TASKS for scale in "nsmlx"),
     *(f"yolov8{scale}-{head}" for head in ("p2", "p6") for scale in "nsmlx"),
 )
-IMGSZ = 640
+COUNTED_AT, CLASSIFY_AT = 640, 224  # sides of the input that stock networks' figures are given at, in pixels
+AT_ONCE = 4  # networks whose checkpoints lie on the disk together
 
 MAKE = """
 import sys
@@ -108,11 +108,18 @@ def make(names: Sequence[str], folder: Path) -> None:
     subprocess.run([sys.executable, "-c", MAKE, str(folder), *names], check=True, stdout=subprocess.DEVNULL)
 
 
-def slim(name: str, folder: Path, imgsz: int) -> dict[str, Any]:
-    """Prune and export a network whose checkpoint lies in a folder, and return what that gave."""
+def slim(name: str, folder: Path, *, counted_at: int, imgsz: int) -> dict[str, Any]:
+    """Prune and export a network whose checkpoint lies in a folder, and return what that gave.
+
+    Args:
+        name: the network.
+        folder: where its checkpoint lies, and where its own folder is made.
+        counted_at: side of the input that MACs are counted at, in pixels.
+        imgsz: side of the input that it is exported at, in pixels.
+    """
     weights, out = folder / f"{name}.pt", folder / name
     out.mkdir()
-    pruned = prune(weights, PruneConfig(channels=0.5, imgsz=imgsz), out / "pruned")
+    pruned = prune(weights, PruneConfig(channels=0.5, imgsz=counted_at), out / "pruned")
     bundle = export(pruned, load_target("cpu"), ExportConfig(imgsz=(imgsz, imgsz), check_images=2), out / "bundle")
     manifest, results = read_json(bundle / "manifest.json", what="manifest"), read_run(pruned.parent)["results"]
     return {
@@ -121,6 +128,7 @@ def slim(name: str, folder: Path, imgsz: int) -> dict[str, Any]:
         "groups": results["groups"],
         "parameters": results["parameters"],
         "macs": results["macs"],
+        "macs_at": counted_at,
         "outputs": {manifest[kind]["name"]: manifest[kind]["shape"] for kind in manifest if kind in OUTPUTS},
         "check": manifest["check"],
         "pt": str(pruned),
@@ -177,33 +185,58 @@ def wrong(row: dict[str, Any], stock: dict[str, Any]) -> list[str]:
     return [fault for fault, holds in faults.items() if not holds]
 
 
+def walk(names: Sequence[str], imgsz: int) -> list[dict[str, Any]]:
+    """Take networks through every step and return a row for each."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        make(names, folder)
+        rows = [
+            slim(name, folder, counted_at=CLASSIFY_AT if name.endswith("-cls") else COUNTED_AT, imgsz=imgsz)
+            for name in names
+        ]
+        answers = open_with_stock(rows, folder, imgsz)
+    for row, answer in zip(rows, answers, strict=True):
+        row["wrong"] = wrong(row, answer)
+        del row["pt"], row["onnx"]
+    return rows
+
+
+def keep(rows: Sequence[dict[str, Any]], imgsz: int) -> None:
+    """Put rows into today's result, beside those of other networks that it holds already."""
+    path = result_path(NAME)
+    held = read_json(path, what="result")["rows"] if path.exists() else []
+    merged = {row["network"]: row for row in [*held, *rows]}
+    record = {
+        "schema": 1,
+        "benchmark": NAME,
+        "exported_at": imgsz,
+        "rows": [merged[name] for name in NETWORKS if name in merged],
+        "environment": environment(),
+    }
+    write_json(path, record)
+
+
 def main() -> int:
-    """Take every network through every step, print a line for each, and write the result where one is asked for."""
+    """Take every network through every step, print a line for each, and keep the result where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=NETWORKS, help="such as yolov8n-seg; all without it")
-    parser.add_argument("--imgsz", type=int, default=IMGSZ, help="side of the input, in pixels")
-    parser.add_argument("--save", action="store_true", help="keep the result under benchmarks/results/")
+    parser.add_argument("--imgsz", type=int, default=128, help="side of the input that is exported, in pixels")
+    parser.add_argument("--save", action="store_true", help="keep the rows under benchmarks/results/, after every few")
     options = parser.parse_args()
-    rows = []
-    for name in options.networks:
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            make([name], folder)
-            row = slim(name, folder, options.imgsz)
-            (stock,) = open_with_stock([row], folder, options.imgsz)
-        row["wrong"] = wrong(row, stock)
-        rows.append({key: row[key] for key in row if key not in ("pt", "onnx")})
-        (p0, p1), (m0, m1) = row["parameters"], row["macs"]
-        print(
-            f"{name}: {p0 / 1e6:.2f} to {p1 / 1e6:.2f} M parameters, {m0 / 1e9:.2f} to {m1 / 1e9:.2f} GMACs, "
-            f"{'; '.join(row['wrong']) or 'passes'}",
-            flush=True,
-        )
-        gc.collect()
-    if options.save:
-        record = {"schema": 1, "benchmark": NAME, "imgsz": options.imgsz, "rows": rows, "environment": environment()}
-        write_json(result_path(NAME), record)
-    return int(any(row["wrong"] for row in rows))
+    faults = 0
+    for start in range(0, len(options.networks), AT_ONCE):
+        rows = walk(options.networks[start : start + AT_ONCE], options.imgsz)
+        for row in rows:
+            (p0, p1), (m0, m1) = row["parameters"], row["macs"]
+            print(
+                f"{row['network']}: {p0 / 1e6:.2f} to {p1 / 1e6:.2f} M parameters, {m0 / 1e9:.2f} to {m1 / 1e9:.2f} "
+                f"GMACs at {row['macs_at']}, {'; '.join(row['wrong']) or 'passes'}",
+                flush=True,
+            )
+        faults += sum(bool(row["wrong"]) for row in rows)
+        if options.save:
+            keep(rows, options.imgsz)
+    return int(faults > 0)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def test_a_network_with_a_smaller_head_stride_is_coupled_too():
     [
         pytest.param("yolov5n.yaml", "made from yolov5n with the blocks C3, whose", id="YOLOv5u"),
         pytest.param("yolov9t.yaml", "made from yolov9t with the blocks AConv, ELAN1, .*wanted: YOLOv8", id="YOLOv9"),
-        pytest.param("yolov10n.yaml", "made from yolov10n with the blocks .*PSA, SCDown, v10Detect", id="YOLOv10"),
+        pytest.param("yolov10n.yaml", "made from yolov10n with the blocks .*PSA, .*v10Detect", id="YOLOv10"),
         pytest.param("yolo12n.yaml", "made from yolo12n with the blocks A2C2f, AAttn, ABlock", id="YOLO12"),
         pytest.param("yolov8n-ghost.yaml", "with the blocks C3Ghost, .*GhostConv", id="another backbone"),
         pytest.param("yolo26n-sem.yaml", "with the blocks SemanticSegment", id="another task"),
