@@ -233,7 +233,8 @@ class ExportConfig:
     Attributes:
         precision: `fp32`, `fp16` or `int8`.
         imgsz: input height and width, in pixels; multiples of 32.
-        batch: images a call; static.
+        batch: images a call; with `dynamic_batch` the most of them.
+        dynamic_batch: whether a call may hold fewer images than `batch`.
         opset: of the graph; 0 takes what the target reads, at most 17.
         check_images: images on which the graph is compared with PyTorch.
         box_tolerance_px: largest shift of a box corner that still counts as equal, in pixels; int8 is judged by its
@@ -242,19 +243,27 @@ class ExportConfig:
         calibrator: rule by which int8 cuts activations off: `minmax`, `percentile` (99.99), `entropy` or `mse`.
         calibration_images: images of the training split that int8 ranges are measured on; 512, since accuracy gains
             little beyond that and a laptop measures them within two minutes.
-        seed: of the choice of those images.
+        max_drop: points of mAP50-95 that int8 may lose against fp32, scored on the val split; None scores nothing.
+        max_float_share: largest share of the multiply-accumulates that may return to float to keep within `max_drop`;
+            with more, the graph would be int8 in name alone.
+        seed: of the choice of calibration images.
+        dropins: pipelines that the bundle brings files for: `deepstream`, `triton`, `ros2`.
     """
 
     precision: str = "fp32"
     imgsz: tuple[int, int] = (640, 640)
     batch: int = 1
+    dynamic_batch: bool = False
     opset: int = 0
     check_images: int = 8
     box_tolerance_px: float = 1.0
     score_tolerance: float = 0.02
     calibrator: str = "percentile"
     calibration_images: int = 512
+    max_drop: float | None = None
+    max_float_share: float = 0.5
     seed: int = 0
+    dropins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self.precision in ("fp32", "fp16", "int8"), f"a precision {self.precision!r}", "fp32, fp16 or int8")
@@ -267,6 +276,38 @@ class ExportConfig:
         rules = ("minmax", "percentile", "entropy", "mse")
         _check(self.calibrator in rules, f"a calibrator {self.calibrator!r}", "minmax, percentile, entropy or mse")
         _check(self.calibration_images >= 1, f"{self.calibration_images} images to calibrate on", "1 or more")
+        _check(self.max_drop is None or self.max_drop >= 0, f"a max_drop of {self.max_drop} points", "0 or more")
+        unknown = [name for name in self.dropins if name not in ("deepstream", "triton", "ros2")]
+        _check(not unknown, f"the drop-ins {', '.join(self.dropins)}", "some of deepstream, triton and ros2")
+        _check(0 <= self.max_float_share <= 1, f"a float share of {self.max_float_share}", "a share in 0..1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenConfig:
+    """The golden sample of a bundle, on which a board proves its engine.
+
+    Attributes:
+        conf: lowest score of a box that a board must find, as ultralytics predicts.
+        iou: NMS overlap above which the weaker box goes.
+        max_det: boxes kept.
+        box_px: how far a corner may move on the board, in pixels of the input.
+        score: how far a score may move.
+        margin: the same at most as a share of the lowest score, for networks whose scores are all small.
+    """
+
+    conf: float = 0.25
+    iou: float = 0.7
+    max_det: int = 300
+    box_px: float = 1.0
+    score: float = 0.02
+    margin: float = 0.2
+
+    @classmethod
+    def of(cls, precision: str) -> GoldenConfig:
+        """Return what suits a precision: int8 kernels of two runtimes round each layer's sums in their own ways."""
+        tolerances = {"fp16": (2.0, 0.04), "int8": (4.0, 0.1)}
+        box_px, score = tolerances.get(precision, (cls().box_px, cls().score))
+        return cls(box_px=box_px, score=score)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,8 @@ class ModelSpec:
         classes: class names, in label order.
         imgsz: input height and width, in pixels; each a multiple of `stride`.
         stride: largest stride of the network, in pixels.
-        batch: images a call.
+        batch: images a call; with `dynamic_batch` the most of them.
+        dynamic_batch: whether a call may hold fewer images.
         outputs: shape of each output by its name, as a graph states it; empty for a checkpoint, which states none.
     """
 
@@ -91,6 +92,7 @@ class ModelSpec:
     imgsz: tuple[int, int]
     stride: int = 32
     batch: int = 1
+    dynamic_batch: bool = False
     outputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 

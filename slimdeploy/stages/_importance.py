@@ -68,7 +68,7 @@ def _batch(paths: list[Path], dataset: Dataset, imgsz: int) -> Mapping[str, Any]
     import numpy as np
     import torch
 
-    from slimdeploy.accuracy.letterbox import letterbox
+    from slimdeploy.board.letterbox import letterbox
     from slimdeploy.data.images import read_image
 
     images, rows = [], []

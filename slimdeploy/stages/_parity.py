@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimdeploy.accuracy.letterbox import letterbox
 from slimdeploy.backends.protocol import OUTPUT, PROTOTYPES
+from slimdeploy.board.letterbox import letterbox
 from slimdeploy.configs import ExportConfig, SceneConfig
 from slimdeploy.data import scenes
 from slimdeploy.data.dataset import Dataset

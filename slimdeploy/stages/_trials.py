@@ -120,7 +120,7 @@ def trial_images(data: Path | None, classes: tuple[str, ...], side: int, count: 
         side: of the square input, in pixels.
         count: how many.
     """
-    from slimdeploy.accuracy.letterbox import letterbox
+    from slimdeploy.board.letterbox import letterbox
     from slimdeploy.configs import SceneConfig
     from slimdeploy.data import scenes
     from slimdeploy.data.dataset import read_dataset

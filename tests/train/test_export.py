@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from agent_process import run_agent
 
 from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.backends.registry import backend_for
@@ -67,10 +68,18 @@ def output_of(path, images, backend=""):
 
 def test_a_bundle_is_whole_and_its_record_names_what_it_was_made_from(fp32):
     verify(fp32)
-    assert {p.name for p in fp32.iterdir()} == {"model.fp32.onnx", "manifest.json", "labels.txt", "LICENSE", "run.json"}
+    own = {"model.fp32.onnx", "manifest.json", "labels.txt", "LICENSE", "run.json", "agent.pyz", "golden"}
+    assert {p.name for p in fp32.iterdir()} == own
     record = json.loads((fp32 / "run.json").read_text(encoding="utf-8"))
     assert set(record["inputs"]) == {"weights", "target", "data"}
     assert record["results"]["check"]["images"] == 8
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_bundle_passes_the_check_of_its_own_agent(fp32, fp16, precision):
+    ended = run_agent({"fp32": fp32, "fp16": fp16}[precision], "check")
+    assert (ended.code, ended.told.get("missing")) == (0, 0), ended.err
+    assert ended.told["expected"] > 0
 
 
 def test_an_fp32_graph_gives_what_the_network_gives(fp32, network, images):
