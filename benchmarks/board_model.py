@@ -63,7 +63,7 @@ def layers_of(name: str) -> list[ConvLayer]:
     """Return the convolutions of a stock network as the board model takes them."""
     module = DetectionModel(f"{name}.yaml", verbose=False).eval()
     bones = macs.skeleton(module)
-    positions = macs.output_positions(bones, IMGSZ)
+    positions = macs.arithmetic(bones, IMGSZ).positions
     convs = {path: layer for path, layer in bones.named_modules() if isinstance(layer, nn.Conv2d)}
     head = f"model.{len(bones.model) - 1}"
     if hasattr(bones.model[-1], "one2one_cv2"):  # its other branches serve training alone; an engine lacks them

@@ -244,7 +244,7 @@ def read_table(path: Path) -> LatencyTable:
     record = read_json(path, what="latency table")
     try:
         layers = {
-            Kind(**{name: int(one[name]) for name in ("kernel", "stride", "height", "width")}): tuple(
+            Kind(**{name: value for name, value in one.items() if name != "times"}): tuple(
                 _as_time(*row) for row in one["times"]
             )
             for one in record.pop("layers")

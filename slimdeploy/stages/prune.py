@@ -14,6 +14,7 @@ from slimdeploy.configs import FIGURES, PruneConfig
 from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import StageFailed, UsageError
 from slimdeploy.latency.board import board_forecast
+from slimdeploy.latency.shapes import require_timed
 from slimdeploy.latency.table import read_table
 from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run
 from slimdeploy.records import Checkpoint, PlannedLatency, PrunePlan, Target, as_json
@@ -79,7 +80,7 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
 
     Raises:
         CheckpointError: `weights` is missing, damaged, unsafe or no YOLO.
-        UsageError: the network is no YOLOv8 detector, the plan is for other weights or settings, or the table does
+        UsageError: the network is none that can be pruned, the plan is for other weights or settings, or the table does
             not suit the network, the target or the input size.
         GateError: the budget cannot be reached, or the plan would kill all positives.
         OutputExists: `out` is there already.
@@ -139,6 +140,7 @@ def decide(
     if config.budget[0] not in FIGURES:
         scores = importance_of(module, coupling, config, means.data)
         return make_plan(coupling, scores, config, weights_sha256=known.sha256)
+    require_timed(known.task, coupling)
     forecast = _forecast(coupling, config, means)
     aim = _aim(module, coupling, known, config, means, forecast)
     return plan_by_measuring(aim, config) if measuring and forecast.measured else plan_by_forecast(aim, config)

@@ -132,7 +132,13 @@ def _describe(module: nn.Module, path: Path) -> Checkpoint:
         size_bytes=path.stat().st_size,
         pruned=is_pruned(module),
         planned_latency=getattr(module, PLANNED_LATENCY, None),
+        kpt_shape=_kpt_shape(module),
     )
+
+
+def _kpt_shape(module: nn.Module) -> tuple[int, int] | None:
+    shape = getattr(module.model[-1], "kpt_shape", None)
+    return None if shape is None else (int(shape[0]), int(shape[1]))
 
 
 def class_names(module: nn.Module) -> tuple[str, ...]:

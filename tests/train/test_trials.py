@@ -57,19 +57,41 @@ def test_nothing_gone_does_no_damage(network):
     assert before == after
 
 
+def damage(before, after, classes=1):
+    return sensitivity.damage({"output0": before}, {"output0": after}, classes)
+
+
+def positives(outputs, classes=1):
+    return sensitivity.positives({"output0": outputs}, classes)
+
+
+def test_keypoints_that_vanish_are_a_damage_of_one_and_no_positives_less():
+    before = torch.tensor([[[10.0], [10], [8], [8], [0.9], [5.0], [7.0]]])  # (1, 4 + 1 + 2, 1)
+    after = before.clone()
+    after[:, 5:] = 0
+    assert damage(before, after) == pytest.approx(1.0)
+    assert positives(after) == positives(before) == 1
+
+
+def test_a_classifier_that_doubts_everything_has_no_positives():
+    before, after = torch.tensor([[0.9, 0.1]]), torch.full((1, 10), 0.1)
+    assert (positives(before, 2), positives(after, 10)) == (1, 0)
+    assert damage(before, torch.zeros(1, 2), 2) == pytest.approx(1.0)
+
+
 def test_scores_that_vanish_are_a_damage_of_one_and_no_positives():
     before = torch.tensor([[[10.0, 30], [10, 10], [8, 8], [8, 8], [0.9, 0.1]]])  # (1, 5, 2)
     after = before.clone()
     after[:, 4] = 0
-    assert sensitivity.damage(before, after) == pytest.approx(1.0)
-    assert (sensitivity.positives(before), sensitivity.positives(after)) == (1, 0)
+    assert damage(before, after) == pytest.approx(1.0)
+    assert (positives(before), positives(after)) == (1, 0)
 
 
 def test_a_box_that_moves_away_is_a_damage_of_one():
     before = torch.tensor([[[10.0], [10], [8], [8], [0.9]]])
     after = before.clone()
     after[:, 0] = 50
-    assert sensitivity.damage(before, after) == pytest.approx(1.0)
+    assert damage(before, after) == pytest.approx(1.0)
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from synthetic_coupling import chain
 
-from slimdeploy.latency.shapes import Kind, axis, changeable, kind_of, to_measure
+from slimdeploy.errors import UsageError
+from slimdeploy.latency.shapes import Kind, axis, changeable, kind_of, require_timed, to_measure
 
 
 def test_a_layer_that_no_plan_changes_is_not_measured():
@@ -45,3 +48,24 @@ def test_no_widths_are_measured_that_no_layer_can_have():
     (widths,) = [w for kind, w in wanted.items() if kind.kernel == 3 and kind.stride == 1]
     assert max(widths) == (32, 64)
     assert [w for w in widths if w[0] > 32 or w[1] > 64] == []
+
+
+@pytest.mark.parametrize(
+    ("task", "changed", "says"),
+    [
+        pytest.param("segment", {}, "for the task 'segment'; wanted: a YOLOv8 detector", id="another task"),
+        pytest.param("detect", {"kind": "depthwise"}, "with layers of the kind depthwise", id="another layer"),
+        pytest.param(
+            "detect", {"positions": 0}, "with layers of the kind a branch of training", id="YOLO26's branches"
+        ),
+    ],
+)
+def test_a_latency_is_not_planned_for_what_a_table_does_not_know(task, changed, says):
+    coupling = chain()
+    odd = dataclasses.replace(coupling.layers[0], **changed)
+    with pytest.raises(UsageError, match=says):
+        require_timed(task, dataclasses.replace(coupling, layers=(odd, *coupling.layers[1:])))
+
+
+def test_a_latency_is_planned_for_a_detector_of_ordinary_convolutions():
+    require_timed("detect", chain())
