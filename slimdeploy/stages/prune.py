@@ -14,7 +14,6 @@ from slimdeploy.configs import FIGURES, PruneConfig
 from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import StageFailed, UsageError
 from slimdeploy.latency.board import board_forecast
-from slimdeploy.latency.shapes import require_timed
 from slimdeploy.latency.table import read_table
 from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run
 from slimdeploy.records import Checkpoint, PlannedLatency, PrunePlan, Target, as_json
@@ -140,7 +139,6 @@ def decide(
     if config.budget[0] not in FIGURES:
         scores = importance_of(module, coupling, config, means.data)
         return make_plan(coupling, scores, config, weights_sha256=known.sha256)
-    require_timed(known.task, coupling)
     forecast = _forecast(coupling, config, means)
     aim = _aim(module, coupling, known, config, means, forecast)
     return plan_by_measuring(aim, config) if measuring and forecast.measured else plan_by_forecast(aim, config)

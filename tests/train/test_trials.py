@@ -102,9 +102,9 @@ def fragile(network):
     for branch in changed.model[-1].cv3:
         hidden, last = branch[1], branch[2]
         hidden.bn.bias.data[:] = 2.0
-        hidden.bn.weight.data[:] = torch.linspace(0.1, 0.2, len(hidden.bn.weight))
+        hidden.bn.weight.data[:] = torch.linspace(0.001, 0.002, hidden.bn.num_features)  # so nothing else matters
         last.weight.data[:] = 0.1
-        last.bias.data[:] = -0.08 * hidden.bn.num_features  # half of the channels lift no score above 0.25
+        last.bias.data[:] = -8.5  # all 64 channels, each 1.76, lift the logit to 2.8, half of them to -2.9
     return changed
 
 
