@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -30,10 +31,15 @@ from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.bench.environment import environment
 from slimdeploy.bench.measure import measure
 from slimdeploy.bench.stats import ratio, summary
-from slimdeploy.configs import BenchConfig, ValConfig
+from slimdeploy.configs import BenchConfig, ExportConfig, ValConfig
+from slimdeploy.data.calibration import choose
 from slimdeploy.data.dataset import read_dataset
 from slimdeploy.lineage import write_json
 from slimdeploy.records import as_json
+from slimdeploy.stages import _parity, _ranges
+from slimdeploy.stages._forms import Graphs, forms_for
+from slimdeploy.targets import load_target
+from slimdeploy.yolo import checkpoint
 
 NAME = "export_precisions"
 CALIBRATORS = ("percentile", "minmax", "entropy", "mse")
@@ -71,11 +77,28 @@ class Bench:
         argv = ["export", str(self.weights), "--precision", precision, "--imgsz", str(self.options.imgsz)]
         argv += ["--data", str(self.options.data), "--out", str(self.folder / form), "--json"]
         argv += ["--calibrator", rule, "--calibration-images", str(self.options.images)] if rule else []
+        shutil.rmtree(self.folder / form, ignore_errors=True)  # of a run that was stopped
         started = time.perf_counter()
         code = "from slimdeploy.cli import main; main()"
         subprocess.run([sys.executable, "-c", code, *argv], check=True, stdout=subprocess.DEVNULL)
         taken_s = time.perf_counter() - started
         return {"seconds": round(taken_s, 2), "size_bytes": self.file(form).stat().st_size}
+
+    def other_rules(self) -> dict[str, Any]:
+        """Write the int8 graph by every other calibrator, from one pass over the same images."""
+        side = self.options.imgsz
+        config = ExportConfig(precision="int8", imgsz=(side, side), calibration_images=self.options.images)
+        module, known = checkpoint.load(self.weights)
+        graphs, form = Graphs(module, known, config, []), forms_for(load_target("cpu"), config)[0]
+        chosen = choose(read_dataset(self.options.data), config.calibration_images, seed=config.seed)
+        histograms = graphs.histograms(form.opset, _parity.read_batches(chosen.images, config))
+        sizes = {}
+        for rule in CALIBRATORS[1:]:
+            path = self.file(f"int8-{rule}")
+            path.parent.mkdir(exist_ok=True)
+            graphs.write(form, path, limits={name: _ranges.limit(one, rule) for name, one in histograms.items()})
+            sizes[f"int8-{rule}"] = {"size_bytes": path.stat().st_size}
+        return sizes
 
     def accuracy(self, form: str, runtime: str) -> float:
         """mAP50-95 on the val split, in 0..1."""
@@ -105,7 +128,8 @@ class Bench:
     def collect(self, steps: tuple[str, ...]) -> dict[str, Any]:
         """Return every figure of the steps asked for."""
         known: dict[str, Any] = {"weights": self.weights.name}
-        known["export"] = {form: self.kept(f"export {form}", lambda form=form: self.export(form)) for form in FORMS}
+        known["export"] = {form: self.kept(f"export {form}", lambda form=form: self.export(form)) for form in TIMED}
+        known["export"] |= self.kept("other calibrators", self.other_rules)
         if "accuracy" in steps:
             known["torch_map50_95"] = self.kept("torch", lambda: self.accuracy("torch", "pytorch"))
             known["map50_95"] = {
@@ -128,7 +152,8 @@ def show(name: str, known: dict[str, Any]) -> None:
     print(f"{name}: PyTorch mAP50-95 {torch:.4f}")
     for form in FORMS:
         exported = known["export"][form]
-        line = f"  {form:16} {exported['size_bytes'] / 1e6:6.2f} MB, exported in {exported['seconds']:5.1f} s"
+        line = f"  {form:16} {exported['size_bytes'] / 1e6:6.2f} MB"
+        line += f", exported in {exported['seconds']:.1f} s" if "seconds" in exported else ""
         for runtime in RUNTIMES:
             line += f", {runtime} {100 * (known['map50_95'][runtime][form] - torch):+.2f} points"
         print(line)

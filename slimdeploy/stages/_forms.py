@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from slimdeploy.stages._float16 import KeptFloat
     from slimdeploy.stages._parity import Array
+    from slimdeploy.stages._ranges import Histogram
 
 log = logging.getLogger("slimdeploy.export")
 
@@ -159,8 +160,14 @@ class Graphs:
             opset: of the graph that is watched; names are the same at all of them.
             inputs: calibration images in batches, each (B, 3, H, W).
         """
+        from slimdeploy.stages import _ranges
+
+        histograms = self.histograms(opset, inputs)
+        return {name: _ranges.limit(one, self.config.calibrator) for name, one in histograms.items()}
+
+    def histograms(self, opset: int, inputs: Iterable[Array]) -> dict[str, Histogram]:
+        """Return the magnitudes of every activation that int8 needs, from which each rule takes its limits."""
         from slimdeploy.stages import _int8, _ranges
 
         model = self.float32(opset)
-        histograms = _ranges.observe(model, _int8.observed(model), inputs)
-        return {name: _ranges.limit(one, self.config.calibrator) for name, one in histograms.items()}
+        return _ranges.observe(model, _int8.observed(model), inputs)
