@@ -37,12 +37,14 @@ class Form:
         body: type of what is not int8: `float32` or `float16`.
         opset: of the graph.
         weights_in_pairs: how an int8 graph stores its weights; see `_int8.quantised`.
+        weight_bits: of an int8 graph's weights; 7 for CPUs, some of which have no VNNI.
     """
 
     precision: str
     body: str
     opset: int
     weights_in_pairs: bool = False
+    weight_bits: int = 8
 
     @property
     def file(self) -> str:
@@ -71,7 +73,7 @@ def forms_for(target: Target, config: ExportConfig) -> tuple[Form, ...]:
     if config.precision != "int8":
         return ({"fp32": fp32, "fp16": fp16}[config.precision],)
     if target.kind == "cpu":
-        return Form(precision="int8", body="float32", opset=opset), fp32
+        return Form(precision="int8", body="float32", opset=opset, weight_bits=7), fp32
     majors = {int(version.split(".")[0]) for version in target.tensorrt} or {TYPED_SINCE - 1, TYPED_SINCE}
     forms = []
     if min(majors) < TYPED_SINCE:
@@ -137,7 +139,13 @@ class Graphs:
         if form.precision == "int8":
             assert limits is not None
             kept = (*keep, *_int8.head(model))
-            model = _int8.quantised(model, limits, [one.node for one in keep], weights_in_pairs=form.weights_in_pairs)
+            model = _int8.quantised(
+                model,
+                limits,
+                [one.node for one in keep],
+                weights_in_pairs=form.weights_in_pairs,
+                weight_bits=form.weight_bits,
+            )
         if form.body == "float16":
             model = _float16.to_float16(model, [one.node for one in float32_nodes])
             kept = tuple({one.node: one for one in (*kept, *float32_nodes)}.values())

@@ -57,6 +57,11 @@ def test_weights_are_stored_in_pairs_for_tensorrt_8_alone():
     assert not any(form.weights_in_pairs for form in forms_for(load_target("cpu"), INT8))
 
 
+def test_weights_for_cpus_have_seven_bits_since_some_have_no_vnni():
+    assert [forms_for(load_target(name), INT8)[0].weight_bits for name in ("cpu", "cpu-openvino")] == [7, 7]
+    assert {form.weight_bits for form in forms_for(load_target("orin-nx-16gb"), INT8)} == {8}
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_float_export_is_one_graph(precision):
     assert told("jetson", ExportConfig(precision=precision)) == [(f"model.{precision}.onnx", 13)]
