@@ -109,6 +109,8 @@ class Checkpoint:
         parameters: scalars that training changes, before BatchNorm is folded.
         size_bytes: size of the file.
         pruned: whether slimdeploy removed channels from it.
+        planned_latency: what its plan said of latency (a `PlannedLatency` as JSON, without `saved_ms`), or None where
+            it was not planned to one.
         kpt_shape: of a pose network: keypoints, and values a keypoint; or None.
     """
 
@@ -120,6 +122,7 @@ class Checkpoint:
     parameters: int
     size_bytes: int
     pruned: bool
+    planned_latency: Mapping[str, Any] | None = None
     kpt_shape: tuple[int, int] | None = None
 
 

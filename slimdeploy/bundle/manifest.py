@@ -96,7 +96,7 @@ def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, A
         "graphs": [_graph(one, contents) for one in contents.graphs],
         "board": _board(contents),
         "check": dict(contents.check),
-        "weights": {"file": Path(contents.checkpoint.path).name, "sha256": contents.checkpoint.sha256},
+        "weights": _weights(contents.checkpoint),
         "versions": versions(),
         "licence": LICENCE_NOTE,
         "files": {
@@ -107,6 +107,14 @@ def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, A
     manifest |= {name: dict(told) for name, told in optional.items() if told is not None}
     validate(manifest, "the new manifest")
     return manifest
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, Any]:
+    weights: dict[str, Any] = {"file": Path(checkpoint.path).name, "sha256": checkpoint.sha256}
+    if checkpoint.planned_latency is not None:
+        told = {name: value for name, value in checkpoint.planned_latency.items() if value is not None}
+        weights["planned_latency"] = json.loads(json.dumps(told))  # tuples become lists
+    return weights
 
 
 def _model(contents: Contents) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from slimdeploy.channels import ConvLayer, Coupling
-from slimdeploy.errors import UsageError
 
 EVERY_UP_TO = 64  # channels up to which every aligned width is measured: there one step changes most
 STEPS_AN_OCTAVE = 3  # widths measured between a power of two and the next one above that
@@ -24,15 +23,18 @@ class Kind:
         stride: in both directions.
         height: of the output, in positions.
         width: of the output, in positions.
+        form: of the layer, as `ConvLayer.kind` has it: `conv`, `depthwise`, `transposed` or `linear`.
     """
 
     kernel: int
     stride: int
     height: int
     width: int
+    form: str = "conv"
 
     def __str__(self) -> str:
-        return f"{self.kernel}x{self.kernel} stride {self.stride} at {self.height}x{self.width}"
+        form = "" if self.form == "conv" else f"{self.form} "
+        return f"{form}{self.kernel}x{self.kernel} stride {self.stride} at {self.height}x{self.width}"
 
 
 def kind_of(layer: ConvLayer, imgsz: tuple[int, int]) -> Kind:
@@ -43,28 +45,15 @@ def kind_of(layer: ConvLayer, imgsz: tuple[int, int]) -> Kind:
         stride=layer.stride,
         height=round(imgsz[0] / shrunk),
         width=round(imgsz[1] / shrunk),
+        form=layer.kind,
     )
 
 
 def changeable(coupling: Coupling) -> tuple[ConvLayer, ...]:
-    """Return the convolutions whose inputs or outputs a plan can narrow, in the network's order."""
+    """Return the convolutions that run and whose widths a plan can narrow, in the network's order."""
     touched = {name for group in coupling.groups for name in group.layers}
     touched |= {reader.layer for group in coupling.groups for reader in group.readers}
-    return tuple(layer for layer in coupling.layers if layer.name in touched)
-
-
-def require_timed(task: str, coupling: Coupling) -> None:
-    """Raise UsageError unless milliseconds can be planned: for a detector of ordinary convolutions, which YOLOv8 is.
-
-    Other layers cost other times at the same widths, and damage is told by the boxes of a detector.
-    """
-    odd = sorted({"a branch of training" if not one.positions else one.kind for one in changeable(coupling)} - {"conv"})
-    if task != "detect" or odd:
-        raise UsageError(
-            f"a latency of a network for the task {task!r}{f' with layers of the kind {odd[0]}' if odd else ''}",
-            wanted="a YOLOv8 detector",
-            do="prune by --channels or --macs, and measure with slimdeploy bench",
-        )
+    return tuple(layer for layer in coupling.layers if layer.name in touched and layer.positions)
 
 
 def to_measure(coupling: Coupling, alignment: int) -> dict[Kind, tuple[Widths, ...]]:

@@ -18,7 +18,7 @@ from slimdeploy.channels import Coupling
 from slimdeploy.configs import BenchConfig, LatencyConfig
 from slimdeploy.errors import TargetError, UsageError
 from slimdeploy.latency.measure import LayerTimes, time_layers
-from slimdeploy.latency.shapes import changeable, count, require_timed, to_measure
+from slimdeploy.latency.shapes import changeable, count, to_measure
 from slimdeploy.latency.table import LatencyTable, WholeTime, write_table
 from slimdeploy.lineage import file_input, refuse_existing, stage_run
 from slimdeploy.records import Target
@@ -68,7 +68,6 @@ def latency(weights: Path | None, target: Target, config: LatencyConfig, out: Pa
     else:
         module, _ = checkpoint.load(weights, trust=trust)
     coupling = coupling_of(module, config.imgsz)
-    require_timed(module.task, coupling)
     progress = out.with_name(f".{out.name}.progress")
     wanted = to_measure(coupling, config.alignment)
     log.info("latency: %d shapes of %d convolutions", count(wanted), len(changeable(coupling)))

@@ -14,10 +14,9 @@ from slimdeploy.configs import FIGURES, PruneConfig
 from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import StageFailed, UsageError
 from slimdeploy.latency.board import board_forecast
-from slimdeploy.latency.shapes import require_timed
 from slimdeploy.latency.table import read_table
 from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run
-from slimdeploy.records import Checkpoint, PrunePlan, Target, as_json
+from slimdeploy.records import Checkpoint, PlannedLatency, PrunePlan, Target, as_json
 from slimdeploy.stages._built import coupling_of, cut_copy
 from slimdeploy.stages._importance import importance_of
 from slimdeploy.stages._trials import Trials, trial_images, trial_size
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 OUTPUT = "pruned.pt"
 PLAN = "plan.json"
+TOLD = 5  # of the sensitivities, the highest, in run.json; all of them are in the plan
 
 log = logging.getLogger("slimdeploy.prune")
 
@@ -97,8 +97,10 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
         _require_as_planned(cut, done)
         if any(len(group.kept) < group.width for group in done.groups):
             checkpoint.mark_pruned(cut)
+        if done.latency:
+            checkpoint.note_latency(cut, _without_layers(done.latency))
         write_plan(done, run.folder / PLAN)
-        checkpoint.save(cut, run.folder / OUTPUT, origin=_origin(done))
+        checkpoint.save(cut, run.folder / OUTPUT, origin={"stage": "prune", "weights_sha256": known.sha256})
         run.results.update(_figures(done), size_bytes=[known.size_bytes, (run.folder / OUTPUT).stat().st_size])
     return out / OUTPUT
 
@@ -137,7 +139,6 @@ def decide(
     if config.budget[0] not in FIGURES:
         scores = importance_of(module, coupling, config, means.data)
         return make_plan(coupling, scores, config, weights_sha256=known.sha256)
-    require_timed(known.task, coupling)
     forecast = _forecast(coupling, config, means)
     aim = _aim(module, coupling, known, config, means, forecast)
     return plan_by_measuring(aim, config) if measuring and forecast.measured else plan_by_forecast(aim, config)
@@ -193,11 +194,8 @@ def _replayed(path: Path, coupling: Coupling, config: PruneConfig, known: Checkp
     return plan
 
 
-def _origin(plan: PrunePlan) -> dict[str, Any]:
-    latency = as_json(plan.latency) if plan.latency else None
-    if latency:
-        del latency["saved_ms"]
-    return {"stage": "prune", "weights_sha256": plan.weights_sha256, "planned_latency": latency}
+def _without_layers(latency: PlannedLatency) -> dict[str, Any]:
+    return {name: value for name, value in as_json(latency).items() if name != "saved_ms"}
 
 
 def _require_as_planned(module: nn.Module, plan: PrunePlan) -> None:
@@ -222,4 +220,6 @@ def _figures(plan: PrunePlan) -> dict[str, object]:
         "channels": [sum(group.width for group in plan.groups), sum(len(group.kept) for group in plan.groups)],
         "parameters": list(plan.parameters),
         "macs": list(plan.macs),
+        "latency": _without_layers(plan.latency) if plan.latency else None,
+        "sensitivities": [as_json(one) for one in sorted(plan.sensitivities, key=lambda one: -one.damage)[:TOLD]],
     }

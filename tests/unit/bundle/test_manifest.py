@@ -79,6 +79,21 @@ def test_a_manifest_says_how_to_feed_the_model_and_read_its_output(bundle):
     assert manifest["model"]["pruned"] is True
 
 
+def test_a_manifest_says_whether_the_latency_that_was_planned_was_measured(contents):
+    latency = {
+        "target": "orin-nx-16gb", "precision": "fp16", "source": "a model", "estimated": True, "asked_ms": 2.0,
+        "planned_ms": (4.0, 2.0), "measured_ms": None, "speedup": 2.0,
+    }  # fmt: skip
+    planned = dataclasses.replace(
+        contents, checkpoint=dataclasses.replace(contents.checkpoint, planned_latency=latency)
+    )
+    told = build_manifest(planned, {})["weights"]["planned_latency"]
+    assert told["estimated"] is True
+    assert told["planned_ms"] == [4.0, 2.0]
+    assert "measured_ms" not in told
+    assert "planned_latency" not in build_manifest(contents, {})["weights"]
+
+
 @pytest.mark.parametrize(
     ("task", "outputs", "kpt_shape", "says"),
     [

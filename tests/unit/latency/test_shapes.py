@@ -7,8 +7,7 @@ import dataclasses
 import pytest
 from synthetic_coupling import chain
 
-from slimdeploy.errors import UsageError
-from slimdeploy.latency.shapes import Kind, axis, changeable, kind_of, require_timed, to_measure
+from slimdeploy.latency.shapes import Kind, axis, changeable, kind_of, to_measure
 
 
 def test_a_layer_that_no_plan_changes_is_not_measured():
@@ -50,22 +49,15 @@ def test_no_widths_are_measured_that_no_layer_can_have():
     assert [w for w in widths if w[0] > 32 or w[1] > 64] == []
 
 
-@pytest.mark.parametrize(
-    ("task", "changed", "says"),
-    [
-        pytest.param("segment", {}, "for the task 'segment'; wanted: a YOLOv8 detector", id="another task"),
-        pytest.param("detect", {"kind": "depthwise"}, "with layers of the kind depthwise", id="another layer"),
-        pytest.param(
-            "detect", {"positions": 0}, "with layers of the kind a branch of training", id="YOLO26's branches"
-        ),
-    ],
-)
-def test_a_latency_is_not_planned_for_what_a_table_does_not_know(task, changed, says):
+def test_a_layer_of_another_form_is_of_another_kind():
+    ordinary = chain().layers[1]
+    depthwise = dataclasses.replace(ordinary, kind="depthwise", inputs=1)
+    assert kind_of(depthwise, (64, 64)) != kind_of(ordinary, (64, 64))
+    assert str(kind_of(depthwise, (64, 64))).startswith("depthwise 1x1")
+
+
+def test_a_layer_that_runs_in_training_alone_is_not_measured():
     coupling = chain()
-    odd = dataclasses.replace(coupling.layers[0], **changed)
-    with pytest.raises(UsageError, match=says):
-        require_timed(task, dataclasses.replace(coupling, layers=(odd, *coupling.layers[1:])))
-
-
-def test_a_latency_is_planned_for_a_detector_of_ordinary_convolutions():
-    require_timed("detect", chain())
+    idle = dataclasses.replace(coupling.layers[3], positions=0)
+    without = dataclasses.replace(coupling, layers=(*coupling.layers[:3], idle, coupling.layers[4]))
+    assert "cv2" not in [layer.name for layer in changeable(without)]
