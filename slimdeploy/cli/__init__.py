@@ -28,6 +28,7 @@ from slimdeploy.cli import (
     plan,
     prune,
     run,
+    ship,
     sparsify,
     targets,
     train,
@@ -48,7 +49,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    train, sparsify, latency, prune, finetune, val, export, build, bench, compare, gate, run, demo, visdrone, targets,
+    train, sparsify, latency, prune, finetune, val, export, build, bench, compare, gate, run, ship, demo, visdrone,
+    targets,
     doctor,
 ):  # fmt: skip
     app.command(name=verb.NAME)(verb.command)

@@ -27,6 +27,7 @@ VERBS: Mapping[str, str] = {
     "compare": "report",
     "gate": "",
     "run": "train",
+    "ship": "",
     "demo": "train",
     "visdrone": "onnx",
     "targets": "",
