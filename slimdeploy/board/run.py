@@ -72,6 +72,9 @@ def run(bundle: Bundle, engines: Engines, source: str, wishes: Wishes, out: Text
     """
     if bundle.batch != 1:
         raise ArtifactError(f"the model takes {bundle.batch} images a call", wanted="1", do="export it with --batch 1")
+    task = bundle.manifest["model"]["task"]
+    if task != "detect":
+        raise UsageError(f"the model's task is {task}", wanted="detect: the agent decodes boxes alone")
     began_s = time.perf_counter()
     opened = open_source(source)
     session = open_session(bundle, engines)

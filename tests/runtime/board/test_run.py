@@ -151,5 +151,14 @@ def test_a_pipeline_without_gstreamer_says_what_is_missing(bundle):
     assert (ended.code, ended.told["error"]) == (3, "MissingDependency")
 
 
+def test_a_model_of_another_task_is_refused(bundle, tmp_path):
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    manifest["model"]["task"] = "segment"
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    ended = run_agent(bundle, "run", str(tmp_path))
+    assert (ended.code, ended.told["error"]) == (2, "UsageError")
+    assert "the model's task is segment" in ended.err
+
+
 def test_thresholds_out_of_range_are_refused(bundle):
     assert run_agent(bundle, "run", "0", "--conf", "2").code == 2
