@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from slimdeploy.board.errors import INTERRUPTED_EXIT_CODE, AgentError, DeviceError
 from slimdeploy.board.machine import Machine, this_machine
+from slimdeploy.board.release_verbs import add_release_verbs
 
 ENGINES = "engines"  # below the bundle, unless --cache names another folder
 
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     timed.add_argument("--power-mode", default="", metavar="NAME", help="hold this mode of nvpmodel meanwhile")
     timed.add_argument("--lock-clocks", action="store_true", help="hold all clocks at their highest meanwhile")
     _with_wishes(_with_engine(_add(verbs, "run", _run, "frames to detections, a JSON line for each")))
+    add_release_verbs(lambda name, verb, what: _add(verbs, name, verb, what))
     return parser
 
 

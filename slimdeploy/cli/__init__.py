@@ -50,8 +50,7 @@ app = typer.Typer(
 )
 for verb in (
     train, sparsify, latency, prune, finetune, val, export, build, bench, compare, gate, run, ship, demo, visdrone,
-    targets,
-    doctor,
+    targets, doctor,
 ):  # fmt: skip
     app.command(name=verb.NAME)(verb.command)
 app.add_typer(bundle.app, name=bundle.NAME)
