@@ -16,6 +16,7 @@ EXTRAS = {
     "onnx": _ONNX,
     "openvino": ("openvino", *_ONNX),
     "report": _REPORT,
+    "ship": ("zstandard",),
     "trtcheck": ("tensorrt_rtx_bindings", "onnxruntime_ep_nv_tensorrt_rtx"),
 }
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,9 @@ import numpy as np
 from slimdeploy.accuracy import coco
 from slimdeploy.accuracy.boxes import Detections, Floats, Scorer, Scores, Truths
 from slimdeploy.accuracy.decode import decode
+from slimdeploy.accuracy.lanes import Lease, in_order, open_lanes
 from slimdeploy.accuracy.letterbox import Placement, letterbox
-from slimdeploy.backends.protocol import Session
+from slimdeploy.backends.protocol import INPUT, OUTPUT, Session
 from slimdeploy.backends.registry import backend_for
 from slimdeploy.configs import ValConfig
 from slimdeploy.data.dataset import Dataset, label_path, read_labels
@@ -25,11 +24,7 @@ from slimdeploy.records import Accuracy, Artifact, ModelSpec
 
 log = logging.getLogger("slimdeploy.accuracy")
 
-READERS = 2  # threads that decode images ahead of the detector
-AHEAD = 8  # images decoded ahead, at most
 PROGRESS_S = 2.0
-
-_Sample = tuple[Floats, Placement, Truths]
 
 
 def score(
@@ -52,15 +47,12 @@ def score(
         scorer: what judges the boxes.
     """
     dataset.require_classes(artifact.spec.classes)
-    session = backend_for(artifact, backend, trust=trust).open(artifact)
-    try:
-        return evaluate(session, artifact.spec, dataset, config, name=Path(artifact.path).name, scorer=scorer)
-    finally:
-        session.close()
+    with open_lanes(backend_for(artifact, backend, trust=trust), artifact) as sessions:
+        return evaluate(sessions, artifact.spec, dataset, config, name=Path(artifact.path).name, scorer=scorer)
 
 
 def evaluate(
-    session: Session,
+    sessions: Sequence[Session],
     spec: ModelSpec,
     dataset: Dataset,
     config: ValConfig,
@@ -71,7 +63,7 @@ def evaluate(
     """Score a detector on one split, with ultralytics' preprocessing, thresholds and NMS.
 
     Args:
-        session: the open detector.
+        sessions: the open detector, once or more often; see `lanes`.
         spec: how to feed it.
         dataset: what to score on.
         config: split, thresholds and limits.
@@ -83,14 +75,23 @@ def evaluate(
         DataError: the classes differ, an image does not decode, or no image of the split has a label.
     """
     dataset.require_classes(spec.classes)
-    samples = _samples(dataset.images(config.split), spec, dataset.classes)
+    paths = dataset.images(config.split)
+    batches = [paths[start : start + spec.batch] for start in range(0, len(paths), spec.batch)]
+
+    def look(batch: Sequence[Path], lend: Callable[[], Lease]) -> list[tuple[Detections, Truths]]:
+        images = np.zeros((spec.batch, 3, *spec.imgsz), dtype=np.float32)  # a short last batch is filled with black
+        samples = [_sample(path, dataset.classes, into) for path, into in zip(batch, images, strict=False)]
+        with lend() as session:
+            outputs = _infer(session, spec, images, name)
+        seen = zip(outputs, samples, strict=False)
+        return [(_boxes(output, placement, config), truth) for output, (placement, truth) in seen]
+
     detections: list[Detections] = []
     truths: list[Truths] = []
-    progress = _Progress(name, len(dataset.images(config.split)))
-    for batch in _batches(samples, spec.batch):
-        outputs = _infer(session, spec, [input_chw for input_chw, _, _ in batch], name)
-        for output, (_, placement, truth) in zip(outputs, batch, strict=True):
-            detections.append(_boxes(output, placement, config))
+    progress = _Progress(name, len(paths))
+    for found in in_order(batches, sessions, look):
+        for boxes, truth in found:
+            detections.append(boxes)
             truths.append(truth)
         progress.tell(len(truths))
     if not any(len(truth.labels) for truth in truths):
@@ -131,48 +132,21 @@ class _Progress:
             log.info("%s: %d of %d images, %.1f a second", self.name, done, self.total, rate)
 
 
-def _samples(images: Sequence[Path], spec: ModelSpec, classes: tuple[str, ...]) -> Iterator[_Sample]:
-    """Give inputs in order, a few read ahead."""
-    pool = ThreadPoolExecutor(READERS)
-    waiting: deque[Future[_Sample]] = deque()
-    try:
-        for image in images:
-            waiting.append(pool.submit(_sample, image, spec, classes))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _sample(path: Path, spec: ModelSpec, classes: tuple[str, ...]) -> _Sample:
+def _sample(path: Path, classes: tuple[str, ...], into: Floats) -> tuple[Placement, Truths]:
+    """Read an image into a detector's input, (3, H, W), and its labels."""
     image = read_image(path)
     height, width = image.shape[:2]
     labels = np.array(read_labels(label_path(path), classes), dtype=np.float64).reshape(-1, 5)
     centre, half = labels[:, 1:3], labels[:, 3:5] / 2
     xyxy = np.concatenate([centre - half, centre + half], axis=1) * [width, height, width, height]
     truth = Truths(xyxy=xyxy, labels=labels[:, 0].astype(np.int64), size=(height, width))
-    input_chw, placement = letterbox(image, spec.imgsz, round_up=True)
-    return input_chw, placement, truth
+    _, placement = letterbox(image, (into.shape[1], into.shape[2]), round_up=True, out=into)
+    return placement, truth
 
 
-def _batches(samples: Iterator[_Sample], size: int) -> Iterator[list[_Sample]]:
-    batch: list[_Sample] = []
-    for sample in samples:
-        batch.append(sample)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _infer(session: Session, spec: ModelSpec, inputs: Sequence[Floats], name: str) -> Floats:
-    images = np.zeros((spec.batch, 3, *spec.imgsz), dtype=np.float32)  # a short last batch is filled with black
-    images[: len(inputs)] = inputs
-    outputs = session.run({"images": images})
-    output = np.asarray(outputs["output0"], dtype=np.float32) if "output0" in outputs else np.empty(0, np.float32)
+def _infer(session: Session, spec: ModelSpec, images: Floats, name: str) -> Floats:
+    outputs = session.run({INPUT: images})
+    output = np.asarray(outputs[OUTPUT], dtype=np.float32) if OUTPUT in outputs else np.empty(0, np.float32)
     if output.ndim != 3 or output.shape[0] != spec.batch or output.shape[1] != 4 + len(spec.classes):
         raise ArtifactError(
             f"{name} gives an output of shape {output.shape}",
@@ -183,7 +157,7 @@ def _infer(session: Session, spec: ModelSpec, inputs: Sequence[Floats], name: st
         raise ArtifactError(
             f"{name} gives NaN or infinity", wanted="finite boxes and scores", do="train or export it again"
         )
-    return output[: len(inputs)]
+    return output
 
 
 def _boxes(output: Floats, placement: Placement, config: ValConfig) -> Detections:

@@ -45,6 +45,7 @@ class OnnxRuntime:
     name: str = "onnxruntime"
     formats: frozenset[str] = frozenset({"onnx"})
     version: str = onnxruntime.__version__
+    parallel: bool = True
 
     def open(self, artifact: Artifact, *, threads: int = 0) -> OnnxRuntimeSession:
         """Load a model; see `protocol.Backend`."""

@@ -40,6 +40,9 @@ class Backend(Protocol):
         name: as given to `--backend`.
         formats: `Artifact.format` values that it opens.
         version: of the runtime.
+
+    A runtime may also have `parallel`, a truth value: whether sessions of few threads each, side by side in threads of
+    one process, answer more images than one session with all threads. Where it is missing, they do not.
     """
 
     @property

@@ -49,6 +49,7 @@ class PyTorch:
     formats: frozenset[str] = frozenset({"pt"})
     version: str = torch.__version__
     trust: bool = False
+    parallel: bool = True
 
     def open(self, artifact: Artifact, *, threads: int = 0) -> PyTorchSession:
         """Load a network; see `protocol.Backend`. The thread count holds for the whole process."""

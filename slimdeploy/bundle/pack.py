@@ -6,6 +6,8 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
+from slimdeploy.board import whole
+from slimdeploy.board.errors import ArtifactError as Refused
 from slimdeploy.bundle.manifest import LICENCE_NOTE, MANIFEST, Contents, build_manifest, read_manifest
 from slimdeploy.errors import ArtifactError, UsageError
 from slimdeploy.lineage import RUN_FILE, read_run, sha256_file, write_json
@@ -35,6 +37,8 @@ def pack(folder: Path, contents: Contents) -> dict[str, Any]:
 def verify(folder: Path) -> dict[str, Any]:
     """Hash every file of a bundle again and compare it with what was written down.
 
+    The manifest cannot hold its own hash; the record of the export, which stays at the desk, holds it.
+
     Args:
         folder: the bundle.
 
@@ -45,23 +49,17 @@ def verify(folder: Path) -> dict[str, Any]:
         ArtifactError: a file is missing, altered or not part of the bundle, or manifest.json or run.json is damaged.
     """
     manifest = read_manifest(folder)
-    expected = {name: str(file["sha256"]) for name, file in manifest["files"].items()}
-    expected[MANIFEST] = _hash_of_manifest(folder)
-    present = {path.name for path in folder.iterdir()}
-    if missing := sorted(set(expected) - present):
-        raise _refused(folder, f"lacks {missing[0]}")
-    if extra := sorted(present - set(expected) - {RUN_FILE}):
-        raise _refused(folder, f"holds {extra[0]}, which is not part of it")
-    for name, sha256 in expected.items():
-        if (folder / name).is_symlink() or not (folder / name).is_file():
-            raise _refused(folder, f"holds {name}, which is no ordinary file")
-        if sha256_file(folder / name) != sha256:
-            raise _refused(folder, f"holds an altered {name}")
+    try:
+        whole.check_files(folder, manifest, ignored=(MANIFEST, whole.SIGNATURE, RUN_FILE))
+    except Refused as error:
+        wrong = error.wrong.replace("the bundle", f"the bundle {folder}", 1)
+        raise ArtifactError(wrong, wanted=error.wanted, do=error.do) from error
+    if (folder / RUN_FILE).exists() and _recorded_hash(folder) != sha256_file(folder / MANIFEST):
+        raise _refused(folder, f"holds an altered {MANIFEST}")
     return manifest
 
 
-def _hash_of_manifest(folder: Path) -> str:
-    """The manifest cannot hold its own hash; the record of the export holds it."""
+def _recorded_hash(folder: Path) -> str:
     try:
         outputs = read_run(folder).get("outputs")
     except UsageError as error:

@@ -16,6 +16,7 @@ import typer
 from slimdeploy import __version__
 from slimdeploy.cli import (
     bench,
+    bundle,
     compare,
     demo,
     doctor,
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 for verb in (train, sparsify, prune, finetune, val, export, bench, compare, gate, run, demo, visdrone, targets, doctor):
     app.command(name=verb.NAME)(verb.command)
+app.add_typer(bundle.app, name=bundle.NAME)
 
 
 @app.callback(invoke_without_command=True)

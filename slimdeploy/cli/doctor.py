@@ -20,6 +20,7 @@ VERBS: Mapping[str, str] = {
     "val": "onnx",
     "export": "train",
     "bench": "onnx",
+    "bundle": "",
     "compare": "report",
     "gate": "",
     "run": "train",
@@ -35,7 +36,10 @@ REMARKS: Mapping[str, tuple[str, str]] = {
     "compare": ("report", "the table alone works without it"),
 }
 # What to know of an extra that is missing.
-EXTRA_REMARKS: Mapping[str, str] = {"trtcheck": "NVIDIA's parser, for Linux on x86-64 alone"}
+EXTRA_REMARKS: Mapping[str, str] = {
+    "trtcheck": "NVIDIA's parser, for Linux on x86-64 alone",
+    "ship": "bundles in one .tar.zst; folders work without it",
+}
 # Names on the package index, where they are not the module's.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "torch_pruning": ("torch-pruning",),

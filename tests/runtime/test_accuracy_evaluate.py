@@ -73,7 +73,7 @@ class Knowing:
 
 
 def test_a_detector_that_knows_every_box_scores_one_whatever_the_images_shape(data):
-    accuracy = evaluate(Knowing(), spec(), data, ValConfig())
+    accuracy = evaluate([Knowing()], spec(), data, ValConfig())
     assert accuracy.map50 == pytest.approx(1)
     assert accuracy.map50_95 == pytest.approx(1)
     assert (accuracy.images, accuracy.boxes) == (3, 4)
@@ -82,52 +82,52 @@ def test_a_detector_that_knows_every_box_scores_one_whatever_the_images_shape(da
 
 def test_a_short_last_batch_is_filled_and_its_filling_not_scored(data):
     session = Knowing()
-    accuracy = evaluate(session, spec(batch=2), data, ValConfig())
+    accuracy = evaluate([session], spec(batch=2), data, ValConfig())
     assert session.shapes == [((2, 3, 64, 64), np.float32)] * 2
     assert accuracy.map50 == pytest.approx(1)
 
 
 def test_a_detector_that_finds_nothing_scores_zero(data):
-    accuracy = evaluate(Knowing(lambda output: output * 0), spec(), data, ValConfig())
+    accuracy = evaluate([Knowing(lambda output: output * 0)], spec(), data, ValConfig())
     assert (accuracy.map50, accuracy.precision, accuracy.recall) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_output_that_is_no_number_names_the_model(data, value):
     with pytest.raises(ArtifactError, match=r"tuned\.onnx gives NaN or infinity"):
-        evaluate(Knowing(lambda output: output * 0 + value), spec(), data, ValConfig(), name="tuned.onnx")
+        evaluate([Knowing(lambda output: output * 0 + value)], spec(), data, ValConfig(), name="tuned.onnx")
 
 
 def test_an_output_of_another_shape_is_refused(data):
     with pytest.raises(ArtifactError, match=r"shape \(1, 5, 9\).*\(1, 6, anchors\)"):
-        evaluate(Knowing(lambda output: output[:, :5]), spec(), data, ValConfig())
+        evaluate([Knowing(lambda output: output[:, :5])], spec(), data, ValConfig())
 
 
 def test_other_classes_than_the_data_sets_are_refused(data):
     with pytest.raises(DataError, match="classes"):
-        evaluate(Knowing(), spec(classes=("car", "van")), data, ValConfig())
+        evaluate([Knowing()], spec(classes=("car", "van")), data, ValConfig())
 
 
 def test_a_split_without_labels_is_refused(tmp_path):
     with pytest.raises(DataError, match="no labels"):
-        evaluate(Knowing(), spec(), make_data(tmp_path, [[], [], []]), ValConfig())
+        evaluate([Knowing()], spec(), make_data(tmp_path, [[], [], []]), ValConfig())
 
 
 def test_a_split_that_the_data_lacks_is_refused(data):
     with pytest.raises(DataError, match="no split 'test'"):
-        evaluate(Knowing(), spec(), data, ValConfig(split="test"))
+        evaluate([Knowing()], spec(), data, ValConfig(split="test"))
 
 
 def test_an_image_that_does_not_decode_is_named(data):
     image = data.images("val")[1]
     image.write_bytes(b"no image at all")
     with pytest.raises(DataError, match=rf"{image.name} is damaged"):
-        evaluate(Knowing(), spec(), data, ValConfig())
+        evaluate([Knowing()], spec(), data, ValConfig())
 
 
 def test_the_same_label_twice_counts_once(tmp_path):
     doubled = make_data(tmp_path, [TRUTHS[0] * 2, *TRUTHS[1:]])
-    assert evaluate(Knowing(), spec(), doubled, ValConfig()).boxes == 4
+    assert evaluate([Knowing()], spec(), doubled, ValConfig()).boxes == 4
 
 
 def test_another_scorer_can_judge_the_boxes(data):
@@ -137,7 +137,7 @@ def test_another_scorer_can_judge_the_boxes(data):
         seen.append((len(detections), [len(truth.labels) for truth in truths], max_det))
         return Scores(map50=0.1, map50_95=0.2, precision=0.3, recall=0.4, per_class={1: 0.5})
 
-    accuracy = evaluate(Knowing(), spec(), data, ValConfig(max_det=7), scorer=scorer)
+    accuracy = evaluate([Knowing()], spec(), data, ValConfig(max_det=7), scorer=scorer)
     assert seen == [(3, [1, 2, 1], 7)]
     assert (accuracy.map50, accuracy.per_class) == (0.1, {"bar": 0.5})
 
@@ -145,5 +145,5 @@ def test_another_scorer_can_judge_the_boxes(data):
 def test_progress_is_told_while_it_lasts(data, caplog, monkeypatch):
     monkeypatch.setattr(room, "PROGRESS_S", 0.0)
     with caplog.at_level(logging.INFO, logger="slimdeploy.accuracy"):
-        evaluate(Knowing(), spec(), data, ValConfig(), name="tuned.onnx")
+        evaluate([Knowing()], spec(), data, ValConfig(), name="tuned.onnx")
     assert [m.partition(",")[0] for m in caplog.messages] == [f"tuned.onnx: {n} of 3 images" for n in (1, 2, 3)]

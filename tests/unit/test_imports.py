@@ -137,7 +137,7 @@ def test_doctor_works_without_any_extra_and_names_the_pip_lines():
     ended = without_extras("doctor", "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert {verb for verb, state in found["verbs"].items() if state["works"]} == {"gate", "targets", "doctor"}
+    assert {verb for verb, state in found["verbs"].items() if state["works"]} == {"bundle", "gate", "targets", "doctor"}
     assert {name: extra["install"] for name, extra in found["extras"].items()} == {n: pip_line(n) for n in EXTRAS}
 
 

@@ -102,10 +102,22 @@ def test_an_altered_file_is_refused_by_name(bundle, name):
         verify(bundle)
 
 
-@pytest.mark.parametrize("name", ["model.fp16.onnx", "labels.txt", "manifest.json", "run.json"])
+@pytest.mark.parametrize("name", ["model.fp16.onnx", "labels.txt", "manifest.json"])
 def test_a_missing_file_is_refused_by_name(bundle, name):
     (bundle / name).unlink()
     with pytest.raises(ArtifactError, match=name):
+        verify(bundle)
+
+
+def test_a_bundle_without_the_record_of_its_export_is_whole(bundle):
+    (bundle / "run.json").unlink()
+    assert verify(bundle) == read_manifest(bundle)
+
+
+def test_a_link_in_place_of_a_file_is_refused(bundle, tmp_path):
+    (bundle / "labels.txt").rename(tmp_path / "labels.txt")
+    (bundle / "labels.txt").symlink_to(tmp_path / "labels.txt")
+    with pytest.raises(ArtifactError, match="no ordinary file"):
         verify(bundle)
 
 

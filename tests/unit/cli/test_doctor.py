@@ -35,17 +35,17 @@ def verbs_that_work():
 
 
 def test_every_verb_of_the_command_line_is_told():
-    assert set(doctor.VERBS) == {command.name for command in app.registered_commands}
+    assert set(doctor.VERBS) == {one.name for one in (*app.registered_commands, *app.registered_groups)}
 
 
-def test_in_the_light_core_three_verbs_work(installed):
+def test_in_the_light_core_the_verbs_that_need_no_extra_work(installed):
     installed()
-    assert verbs_that_work() == {"gate", "targets", "doctor"}
+    assert verbs_that_work() == {"bundle", "gate", "targets", "doctor"}
 
 
 def test_with_the_onnx_extra_its_verbs_work(installed):
     installed(*EXTRAS["onnx"])
-    assert verbs_that_work() == {"gate", "targets", "doctor", "val", "bench", "visdrone"}
+    assert verbs_that_work() == {"bundle", "gate", "targets", "doctor", "val", "bench", "visdrone"}
 
 
 def test_with_the_train_extra_every_verb_works(installed):
