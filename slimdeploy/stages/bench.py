@@ -5,17 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from slimdeploy._needs import needs
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
-from slimdeploy.records import Accuracy, Artifact, Measurement, Row, as_json
-
-if TYPE_CHECKING:
-    from slimdeploy.accuracy.matches import Matches
-    from slimdeploy.data.dataset import Dataset
+from slimdeploy.records import Artifact, Measurement, Row, as_json
 
 OUTPUT = "bench.json"
 MANIFEST = "manifest.json"
@@ -32,7 +27,7 @@ def bench(
 ) -> Path:
     """Measure latency, each model in a process of its own, and with data also accuracy; write `bench.json`.
 
-    With data, `matches.npz` keeps which detections were right, from which intervals and plots are made later.
+    With data, `matches.npz` keeps which detections were right and `evaluation.json` what is drawn of them.
 
     Args:
         models: names as shown, each once, and model files (.onnx or .pt).
@@ -51,10 +46,10 @@ def bench(
         OutputExists: `out` is there already.
     """
     with needs("onnx"):
-        from slimdeploy.accuracy import matches
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.bench.measure import measure
         from slimdeploy.data.dataset import read_dataset
+        from slimdeploy.stages._scoring import score_rows
     imgsz = (config.val.imgsz, config.val.imgsz)
     artifacts = [(name, read_artifact(path, imgsz=imgsz, trust=trust)) for name, path in models]
     dataset = read_dataset(data) if data else None
@@ -66,9 +61,7 @@ def bench(
         latencies = measure(artifacts, config, backend=config.backend, trust=trust)
         rows = [_row(name, one, latency) for (name, one), latency in zip(artifacts, latencies, strict=True)]
         if dataset:
-            accuracies, found = _scored(artifacts, dataset, config, trust=trust)
-            matches.save(run.folder / matches.FILE, found)
-            rows = _with_accuracy(rows, accuracies, list(found.values()))
+            rows = score_rows(rows, [one for _, one in artifacts], dataset, config, run.folder, trust=trust)
         write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": []})
     return out / OUTPUT
 
@@ -97,33 +90,6 @@ def _bundled(folder: Path) -> Path:
     if not (folder / MANIFEST).exists():
         raise UsageError(f"{folder} is no bundle", wanted="a model file, or a folder that slimdeploy export made")
     return folder / str(read_json(folder / MANIFEST, what="bundle manifest")["model"]["file"])
-
-
-def _scored(
-    artifacts: Sequence[tuple[str, Artifact]], dataset: Dataset, config: BenchConfig, *, trust: bool
-) -> tuple[list[Accuracy], dict[str, Matches]]:
-    """Score each model; return its accuracy, and by its name what became of each of its detections."""
-    from slimdeploy.accuracy import coco
-    from slimdeploy.accuracy.evaluate import score
-    from slimdeploy.accuracy.matches import Keeping
-
-    accuracies, found = [], {}
-    for name, artifact in artifacts:
-        scorer = Keeping(coco.score)
-        accuracies.append(score(artifact, dataset, config.val, backend=config.backend, trust=trust, scorer=scorer))
-        found[name] = scorer.matches()
-    return accuracies, found
-
-
-def _with_accuracy(rows: Sequence[Row], accuracies: Sequence[Accuracy], found: Sequence[Matches]) -> list[Row]:
-    """Return the rows with their accuracy, and all but the first with how it differs from the first one's."""
-    from slimdeploy.accuracy.bootstrap import paired_bootstrap
-
-    differences = [None, *(paired_bootstrap(found[0], other) for other in found[1:])]
-    return [
-        dataclasses.replace(row, accuracy=accuracy, difference=difference)
-        for row, accuracy, difference in zip(rows, accuracies, differences, strict=True)
-    ]
 
 
 def _row(name: str, artifact: Artifact, latency: Measurement) -> Row:
