@@ -18,7 +18,7 @@ from slimdeploy.records import PRECISIONS, ModelSpec
 
 PRECISION_KEY = "slimdeploy_precision"
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_PASSING_WEIGHTS_ON = frozenset({"DequantizeLinear", "Cast", "Identity"})
+_PASSING_WEIGHTS_ON = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast", "Identity"})
 _EXPORT_IT = "export the checkpoint with 'slimdeploy export'"
 
 

@@ -34,6 +34,8 @@ STABLE_WINDOWS = 3  # and ends when the last three
 STABLE_WITHIN = 0.03  # lie within 3 % of one another
 UNTIMED_CALLS = 2  # at the start of a turn, since another model's turn emptied the caches
 
+Handlers = Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]  # by the name of the request
+
 
 @dataclass(slots=True)
 class Bench:
@@ -82,6 +84,10 @@ class Bench:
         """Tell what this process loaded and needed."""
         modules = sorted({name.partition(".")[0] for name in sys.modules})
         return {"peak_memory_mib": peak_memory_mib(), "modules": modules, "cpu_s": time.process_time()}
+
+    def handlers(self) -> Handlers:
+        """Return what answers each request."""
+        return {"open": self.open, "warm_up": self.warm_up, "sample": self.sample, "status": self.status}
 
     def _window(self) -> list[float]:
         least, most = WINDOW_CALLS
@@ -136,10 +142,8 @@ def refuse_non_finite(outputs: Tensors) -> None:
             )
 
 
-def serve(requests: Callable[[], bytes], answers: BinaryIO) -> None:
-    """Answer requests until one says `close`."""
-    bench = Bench()
-    handlers = {"open": bench.open, "warm_up": bench.warm_up, "sample": bench.sample, "status": bench.status}
+def serve(requests: Callable[[], bytes], answers: BinaryIO, handlers: Handlers) -> None:
+    """Answer requests by the handler of their name until one says `close`."""
     while (request := json.loads(requests()))["do"] != "close":
         try:
             answer = handlers[request["do"]](request)
@@ -149,8 +153,8 @@ def serve(requests: Callable[[], bytes], answers: BinaryIO) -> None:
         answers.flush()
 
 
-def main() -> None:
-    """Keep stdin and stdout for the requests and answers alone, and serve."""
+def main(handlers: Handlers | None = None) -> None:
+    """Keep stdin and stdout for the requests and answers alone, and serve; without `handlers`, time whole models."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which closes this process
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - Path.open has no devnull on Windows
@@ -159,7 +163,7 @@ def main() -> None:
     sys.stdout = sys.stderr
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests, lines), daemon=True).start()
-    serve(lines.get, answers)
+    serve(lines.get, answers, handlers or Bench().handlers())
 
 
 def _read(requests: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:

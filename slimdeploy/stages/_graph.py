@@ -50,7 +50,7 @@ def _store_constants(model: ModelProto) -> None:
         model.graph.node.remove(node)
 
 
-def metadata(known: Checkpoint, config: ExportConfig) -> dict[str, str]:
+def metadata(known: Checkpoint, config: ExportConfig, *, precision: str) -> dict[str, str]:
     """Return the metadata of an exported file: the keys that ultralytics reads, and the precision."""
     return {
         "description": "detector exported by slimdeploy",
@@ -61,7 +61,7 @@ def metadata(known: Checkpoint, config: ExportConfig) -> dict[str, str]:
         "imgsz": str(list(config.imgsz)),
         "names": str(dict(enumerate(known.classes))),
         "channels": "3",
-        PRECISION_KEY: config.precision,
+        PRECISION_KEY: precision,
     }
 
 
