@@ -82,7 +82,8 @@ class ModelSpec:
         classes: class names, in label order.
         imgsz: input height and width, in pixels; each a multiple of `stride`.
         stride: largest stride of the network, in pixels.
-        batch: images a call.
+        batch: images a call; with `dynamic_batch` the most of them.
+        dynamic_batch: whether a call may hold fewer images.
     """
 
     task: str
@@ -90,6 +91,7 @@ class ModelSpec:
     imgsz: tuple[int, int]
     stride: int = 32
     batch: int = 1
+    dynamic_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

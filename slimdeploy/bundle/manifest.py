@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy.backends.protocol import INPUT, OUTPUT
-from slimdeploy.bundle.next_step import build_command
+from slimdeploy.bundle.next_step import build_command, with_shapes
 from slimdeploy.bundle.schema import problems
 from slimdeploy.bundle.trtcheck import NOT_ASKED, Verdict
 from slimdeploy.errors import ArtifactError, UsageError
@@ -67,6 +67,7 @@ class Contents:
         graphs: every graph of the bundle, the model's own first.
         calibration: how the ranges of int8 were measured, or None.
         recommendation: which graph to run and why, or None where there is one alone.
+        accuracy: what int8 loses against fp32, or None where no bound was asked for.
     """
 
     artifact: Artifact
@@ -76,6 +77,7 @@ class Contents:
     graphs: tuple[Graph, ...]
     calibration: Mapping[str, Any] | None = None
     recommendation: Mapping[str, Any] | None = None
+    accuracy: Mapping[str, Any] | None = None
 
 
 def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, A
         "input": _input(contents.artifact),
         "output": _output(contents.artifact),
         "target": _target(contents.target),
-        "graphs": [_graph(one, contents.target) for one in contents.graphs],
+        "graphs": [_graph(one, contents) for one in contents.graphs],
         "board": _board(contents),
         "check": dict(contents.check),
         "weights": {"file": Path(contents.checkpoint.path).name, "sha256": contents.checkpoint.sha256},
@@ -101,7 +103,7 @@ def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, A
             name: {"sha256": sha256_file(path), "size_bytes": path.stat().st_size} for name, path in files.items()
         },
     }
-    optional = {"calibration": contents.calibration, "recommendation": contents.recommendation}
+    optional = {name: getattr(contents, name) for name in ("calibration", "recommendation", "accuracy")}
     manifest |= {name: dict(told) for name, told in optional.items() if told is not None}
     validate(manifest, "the new manifest")
     return manifest
@@ -130,6 +132,7 @@ def _input(artifact: Artifact) -> dict[str, Any]:
     return {
         "name": INPUT,
         "shape": [artifact.spec.batch, 3, *artifact.spec.imgsz],
+        "dynamic_batch": artifact.spec.dynamic_batch,
         "dtype": "float32",
         "layout": "NCHW",
         "colour": "RGB",
@@ -171,7 +174,7 @@ def _target(target: Target) -> dict[str, Any]:
     }
 
 
-def _graph(graph: Graph, target: Target) -> dict[str, Any]:
+def _graph(graph: Graph, contents: Contents) -> dict[str, Any]:
     told: dict[str, Any] = {
         "file": graph.file,
         "precision": graph.precision,
@@ -181,9 +184,14 @@ def _graph(graph: Graph, target: Target) -> dict[str, Any]:
         "score_change": graph.score_change,
         "nvidia_parser": graph.parser.outcome,
     }
-    if target.runtime == "tensorrt":
-        told["build"] = build_command(target.tensorrt, graph.precision, graph.file, body=graph.body)
+    if contents.target.runtime == "tensorrt":
+        told["build"] = _build(graph, contents)
     return told
+
+
+def _build(graph: Graph, contents: Contents) -> str:
+    command = build_command(contents.target.tensorrt, graph.precision, graph.file, body=graph.body)
+    return with_shapes(command, contents.artifact.spec)
 
 
 def _board(contents: Contents) -> dict[str, Any]:
@@ -191,7 +199,7 @@ def _board(contents: Contents) -> dict[str, Any]:
     graph = contents.graphs[0]
     board: dict[str, Any] = {"run": "not run", **graph.parser.as_manifest()}
     if contents.target.runtime == "tensorrt":
-        board["build"] = build_command(contents.target.tensorrt, graph.precision, graph.file, body=graph.body)
+        board["build"] = _build(graph, contents)
     return board
 
 

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from slimdeploy.records import Target
+from slimdeploy.backends.protocol import INPUT
+from slimdeploy.records import ModelSpec, Target
 
 TRTEXEC = "/usr/src/tensorrt/bin/trtexec"  # where every JetPack puts it
 ENGINE = "model.engine"
@@ -17,14 +18,14 @@ def next_step(target: Target, graph: Mapping[str, Any], bundle: str) -> str:
 
     Args:
         target: what the bundle is for.
-        graph: the manifest's entry of the graph to use: its `file`, `precision` and `body`.
+        graph: the manifest's entry of the graph to use: its `file`, and for TensorRT its `build`.
         bundle: path of the bundle's folder, `/` between its parts.
     """
     model = str(graph["file"])
     if target.runtime == "tensorrt":
         name = bundle.rstrip("/").rsplit("/", 1)[-1]
         where = "copy the folder to the board and run beside it" if target.kind == "jetson" else "build the engine"
-        command = build_command(target.tensorrt, graph["precision"], f"{name}/{model}", body=graph["body"])
+        command = str(graph["build"]).replace(f"--onnx={model}", f"--onnx={shlex.quote(f'{name}/{model}')}")
         return f"{where}: {command}"
     backend = "" if target.runtime == "onnxruntime" else f" --backend {target.runtime}"
     return f"measure it: slimdeploy bench {shlex.quote(f'{bundle}/{model}')}{backend}"
@@ -57,3 +58,12 @@ def build_command(tensorrt: tuple[str, ...], precision: str, model: str, *, body
     if min(majors) >= 10:
         return f"{command} --stronglyTyped"
     return f"{command} --fp16" + ("  # without --fp16 on TensorRT 11" if max(majors) > 10 else "")
+
+
+def with_shapes(command: str, spec: ModelSpec) -> str:
+    """Return a trtexec command that also says how many images a call may hold, where the graph leaves that open."""
+    if not spec.dynamic_batch:
+        return command
+    least, most = (f"{INPUT}:{batch}x3x{spec.imgsz[0]}x{spec.imgsz[1]}" for batch in (1, spec.batch))
+    plain, comment, rest = command.partition("  #")
+    return f"{plain} --minShapes={least} --optShapes={most} --maxShapes={most}{comment}{rest}"

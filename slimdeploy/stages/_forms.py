@@ -107,10 +107,10 @@ class Graphs:
             log.info("export: tracing at %dx%d, opset %d", *self.config.imgsz, opset)
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "traced.onnx"
-                onnx_export.write_graph(
-                    self._network, path, imgsz=self.config.imgsz, batch=self.config.batch, opset=opset
-                )
-                self._traced[opset] = _graph.simplified(path, opset=opset)
+                batch = 1 if self.config.dynamic_batch else self.config.batch
+                onnx_export.write_graph(self._network, path, imgsz=self.config.imgsz, batch=batch, opset=opset)
+                traced = _graph.simplified(path, opset=opset)
+            self._traced[opset] = _graph.with_dynamic_batch(traced) if self.config.dynamic_batch else traced
         return self._traced[opset]
 
     def write(

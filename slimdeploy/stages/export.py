@@ -15,6 +15,8 @@ from slimdeploy._needs import needs
 from slimdeploy.backends.artifacts import read_artifact, require_stride
 from slimdeploy.backends.protocol import INPUT, OUTPUT
 from slimdeploy.bundle import trtcheck
+from slimdeploy.bundle.dropin import Model
+from slimdeploy.bundle.dropins import require_possible, write_dropins
 from slimdeploy.bundle.manifest import Contents, Graph
 from slimdeploy.bundle.pack import pack
 from slimdeploy.configs import ExportConfig, GoldenConfig
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from slimdeploy.data.dataset import Dataset
+    from slimdeploy.stages._accuracy_gate import Gate
     from slimdeploy.stages._float16 import KeptFloat
     from slimdeploy.stages._parity import Agreement, Array
 
@@ -64,7 +67,8 @@ def export(
     Raises:
         CheckpointError: `weights` is missing, damaged, unsafe or no YOLO.
         DataError: the data set is missing, empty, has other classes, or has no training images for int8.
-        GateError: the graph differs from the network by more than the config allows, or NVIDIA's parser refuses it.
+        GateError: the graph differs from the network by more than the config allows, int8 loses more accuracy than
+            that, or NVIDIA's parser refuses a graph.
         OutputExists: `out` is there already.
         StageFailed: the network cannot be exported.
         UsageError: the target lacks the precision or the opset, the size is no multiple of the stride, or it is no
@@ -81,14 +85,18 @@ def export(
     _require_data(config, data)
     module, known = checkpoint.load(weights, trust=trust)
     require_stride(config.imgsz, known.stride)
+    require_possible(config.dropins, _for_dropins(forms[-1], known, config, out))
     dataset = _read(data, known)
     images, source = _parity.check_inputs(dataset, config)
     with stage_run("export", config=config, inputs=export_inputs(weights, target, dataset), out=out) as run:
         graphs = Graphs(module, known, config, images)
         calibration, limits = _calibrate(graphs, forms, dataset, run.folder)
-        made = [_make(form, graphs, limits, run.folder, target) for form in forms]
+        gate = _gate(graphs, forms, limits, target, dataset)
+        made = [_make(form, graphs, limits, gate.keep if gate else (), run.folder, target) for form in forms]
         for one in made:
             _compare(module, one, images, config)
+        accuracy = gate.record(made, run.folder) if gate else None
+        write_dropins(config.dropins, _for_dropins(forms[-1], known, config, run.folder), run.folder)
         contents = Contents(
             artifact=made[0].artifact,
             checkpoint=known,
@@ -97,6 +105,7 @@ def export(
             graphs=tuple(one.as_graph() for one in made),
             calibration=calibration,
             recommendation=_recommend(made, target),
+            accuracy=accuracy,
         )
         write_golden(run.folder, made[0].artifact, images, GoldenConfig.of(config.precision))
         run.results.update(_results(pack(run.folder, contents)))
@@ -162,9 +171,27 @@ def _calibrate(
     return record, limits
 
 
-def _make(form: Form, graphs: Graphs, limits: dict[str, float] | None, folder: Path, target: Target) -> _Made:
+def _gate(
+    graphs: Graphs, forms: Sequence[Form], limits: dict[str, float] | None, target: Target, dataset: Dataset | None
+) -> Gate | None:
+    """Find which layers must return to float; None where no drop was bounded."""
+    from slimdeploy.stages._accuracy_gate import Gate
+
+    if limits is None or dataset is None or graphs.config.max_drop is None:
+        return None
+    return Gate(graphs, forms[0], limits, dataset, runtime=target.runtime if target.kind == "cpu" else "")
+
+
+def _make(
+    form: Form,
+    graphs: Graphs,
+    limits: dict[str, float] | None,
+    keep: Sequence[KeptFloat],
+    folder: Path,
+    target: Target,
+) -> _Made:
     path = folder / form.file
-    ir_version, kept = graphs.write(form, path, limits=limits)
+    ir_version, kept = graphs.write(form, path, limits=limits, keep=keep)
     return _Made(
         form=form,
         artifact=read_artifact(path),
@@ -220,6 +247,21 @@ def _compare(module: nn.Module, made: _Made, images: list[Array], config: Export
     made.found = _parity.compare(pairs[: len(images)])
     if made.form.precision != "int8":
         made.found.require(config, made.form.precision)
+
+
+def _for_dropins(form: Form, known: Checkpoint, config: ExportConfig, folder: Path) -> Model:
+    """Return what drop-ins must know of the graph that they run: the bundle's float one."""
+    return Model(
+        path=folder / form.file,
+        name=Path(known.path).stem,
+        task=known.task,
+        classes=known.classes,
+        imgsz=config.imgsz,
+        stride=known.stride,
+        batch=config.batch,
+        dynamic_batch=config.dynamic_batch,
+        precision=form.precision,
+    )
 
 
 def _recommend(made: Sequence[_Made], target: Target) -> dict[str, Any] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from slimdeploy.bundle.next_step import build_command, next_step
+from slimdeploy.bundle.next_step import build_command, next_step, with_shapes
+from slimdeploy.records import ModelSpec
 from slimdeploy.targets import load_target
 
-FP32 = {"file": "model.fp32.onnx", "precision": "fp32", "body": "float32"}
-FP16 = {"file": "model.fp16.onnx", "precision": "fp16", "body": "float16"}
+FP32 = {"file": "model.fp32.onnx"}
+FP16 = {"file": "model.fp16.onnx", "build": build_command(("8.5.2",), "fp16", "model.fp16.onnx")}
 TRTEXEC = "/usr/src/tensorrt/bin/trtexec --onnx=b/model.onnx --saveEngine=model.engine"
 
 
@@ -67,3 +68,12 @@ def test_a_host_is_told_to_measure(name, command):
 
 def test_a_folder_with_a_space_is_quoted():
     assert "'my bundle/model.fp32.onnx'" in next_step(load_target("cpu"), FP32, "my bundle")
+
+
+def test_a_dynamic_batch_is_built_from_one_image_to_the_most():
+    spec = ModelSpec(task="detect", classes=("car",), imgsz=(384, 640), batch=4, dynamic_batch=True)
+    built = with_shapes(build_command(("8.5.2", "11.4.1"), "fp16", "m.onnx"), spec)
+    assert (
+        "--fp16 --minShapes=images:1x3x384x640 --optShapes=images:4x3x384x640 --maxShapes=images:4x3x384x640  #"
+        in built
+    )
