@@ -11,9 +11,9 @@ import torch
 
 from slimdeploy.accuracy import coco
 from slimdeploy.accuracy.evaluate import score
-from slimdeploy.accuracy.letterbox import Placement
 from slimdeploy.accuracy.matches import Keeping
 from slimdeploy.backends.artifacts import read_artifact
+from slimdeploy.board.letterbox import Placement
 from slimdeploy.configs import ValConfig
 from slimdeploy.data.dataset import read_dataset
 
