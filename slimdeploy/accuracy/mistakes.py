@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from slimdeploy.accuracy.boxes import Detections, Truths
-from slimdeploy.accuracy.decode import overlaps
+from slimdeploy.accuracy.boxes import Truths
+from slimdeploy.board.boxes import Detections
+from slimdeploy.board.decode import overlaps
 
 CONF = 0.25  # what ultralytics' predictor shows
 IOU = 0.5

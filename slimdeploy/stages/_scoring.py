@@ -13,10 +13,11 @@ import numpy.typing as npt
 from slimdeploy.accuracy import coco, matches
 from slimdeploy.accuracy.average_precision import precision_at_recalls
 from slimdeploy.accuracy.bootstrap import paired_bootstrap
-from slimdeploy.accuracy.boxes import Detections, Truths
+from slimdeploy.accuracy.boxes import Truths
 from slimdeploy.accuracy.evaluate import score
 from slimdeploy.accuracy.matches import Keeping, Matches
 from slimdeploy.accuracy.mistakes import confident, confusion, mistakes, pair
+from slimdeploy.board.boxes import Detections
 from slimdeploy.configs import BenchConfig
 from slimdeploy.data.dataset import Dataset
 from slimdeploy.data.images import small_jpeg
