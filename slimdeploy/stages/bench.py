@@ -11,15 +11,17 @@ from slimdeploy._needs import needs
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
-from slimdeploy.records import Accuracy, Artifact, Measurement, Row, as_json
+from slimdeploy.records import Accuracy, Artifact, Row, as_json
 
 if TYPE_CHECKING:
     from slimdeploy.accuracy.matches import Matches
+    from slimdeploy.bench.measure import Measured
     from slimdeploy.data.dataset import Dataset
 
 OUTPUT = "bench.json"
 MANIFEST = "manifest.json"
 TITLE = "Latency and accuracy"
+NOT_MEASURED = "{name} has no figures, since {why}."
 
 
 def bench(
@@ -47,13 +49,14 @@ def bench(
     Raises:
         ArtifactError: a file is missing, damaged, or cannot be run.
         DataError: the data set is missing, empty, mislabelled or has other classes.
-        DeviceError: a worker process died, or gave no answer in time.
+        DeviceError: every worker process died, or gave no answer in time. One that did while others went on is told of
+            in the notes, and its row holds no figures.
         OutputExists: `out` is there already.
     """
     with needs("onnx"):
         from slimdeploy.accuracy import matches
         from slimdeploy.backends.artifacts import read_artifact
-        from slimdeploy.bench.measure import measure
+        from slimdeploy.bench.measure import measure_all
         from slimdeploy.data.dataset import read_dataset
     imgsz = (config.val.imgsz, config.val.imgsz)
     artifacts = [(name, read_artifact(path, imgsz=imgsz, trust=trust)) for name, path in models]
@@ -63,13 +66,16 @@ def bench(
             dataset.require_classes(artifact.spec.classes)  # now, not after minutes of measuring
     inputs = bench_inputs(models, dataset.as_input() if dataset else None)
     with stage_run("bench", config=config, inputs=inputs, out=out) as run:
-        latencies = measure(artifacts, config, backend=config.backend, trust=trust)
-        rows = [_row(name, one, latency) for (name, one), latency in zip(artifacts, latencies, strict=True)]
+        images = [str(path) for path in dataset.images(config.val.split)] if dataset else []
+        measured = measure_all(artifacts, config, backend=config.backend, trust=trust, images=images)
+        rows = [_row(name, one, took) for (name, one), took in zip(artifacts, measured, strict=True)]
         if dataset:
-            accuracies, found = _scored(artifacts, dataset, config, trust=trust)
+            living = [one for one, took in zip(artifacts, measured, strict=True) if took.failed is None]
+            accuracies, found = _scored(living, dataset, config, trust=trust)
             matches.save(run.folder / matches.FILE, found)
-            rows = _with_accuracy(rows, accuracies, list(found.values()))
-        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": []})
+            rows = _with_accuracy(rows, accuracies, found)
+        notes = [NOT_MEASURED.format(name=one.name, why=one.failed.wrong) for one in measured if one.failed]
+        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": notes})
     return out / OUTPUT
 
 
@@ -115,18 +121,32 @@ def _scored(
     return accuracies, found
 
 
-def _with_accuracy(rows: Sequence[Row], accuracies: Sequence[Accuracy], found: Sequence[Matches]) -> list[Row]:
+def _with_accuracy(rows: Sequence[Row], accuracies: Sequence[Accuracy], found: Mapping[str, Matches]) -> list[Row]:
     """Return the rows with their accuracy, and all but the first with how it differs from the first one's."""
     from slimdeploy.accuracy.bootstrap import paired_bootstrap
 
-    differences = [None, *(paired_bootstrap(found[0], other) for other in found[1:])]
+    scored = dict(zip(found, accuracies, strict=True))
+    first = found.get(rows[0].name)
+    differences = {
+        row.name: paired_bootstrap(first, found[row.name])
+        for row in rows[1:]
+        if first is not None and row.name in found
+    }
     return [
-        dataclasses.replace(row, accuracy=accuracy, difference=difference)
-        for row, accuracy, difference in zip(rows, accuracies, differences, strict=True)
+        dataclasses.replace(row, accuracy=scored.get(row.name), difference=differences.get(row.name)) for row in rows
     ]
 
 
-def _row(name: str, artifact: Artifact, latency: Measurement) -> Row:
+def _row(name: str, artifact: Artifact, took: Measured) -> Row:
     shared = {field.name for field in dataclasses.fields(Row)} & {f.name for f in dataclasses.fields(Artifact)}
     known = {field: getattr(artifact, field) for field in shared}
-    return Row(name=name, file=Path(artifact.path).name, latency=latency, **known)
+    return Row(
+        name=name,
+        file=Path(artifact.path).name,
+        latency=took.latency,
+        end_to_end=took.end_to_end,
+        offered=took.offered,
+        power=took.power,
+        layers=took.layers,
+        **known,
+    )
