@@ -25,8 +25,9 @@ from pycocotools.cocoeval import COCOeval
 from visdrone_scorer import detections, read_annotations
 
 from slimdeploy.accuracy import coco
-from slimdeploy.accuracy.boxes import Detections, Truths
+from slimdeploy.accuracy.boxes import Truths
 from slimdeploy.bench.environment import environment
+from slimdeploy.board.boxes import Detections
 from slimdeploy.data import visdrone
 from slimdeploy.lineage import write_json
 

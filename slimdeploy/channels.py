@@ -25,6 +25,7 @@ class ConvLayer:
         kernel: weights between one input and one output channel: kernel height times width.
         positions: outputs of one channel for one image: output height times width.
         scalars_per_output: parameters that come with one output channel: bias, BatchNorm scale and shift.
+        stride: inputs from one output to the next, in both directions.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ConvLayer:
     kernel: int
     positions: int
     scalars_per_output: int
+    stride: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

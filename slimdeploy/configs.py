@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from slimdeploy.errors import UsageError
+from slimdeploy.records import PRECISIONS
 
 Config = TypeVar("Config")
 
@@ -117,31 +118,112 @@ class FinetuneConfig(TrainConfig):
     teacher_weight: float = 6.0
 
 
+SHARES = ("channels", "macs")  # budgets that are a share to remove
+FIGURES = ("speedup", "latency_ms", "fps")  # budgets that are a figure to reach on the target
+CRITERIA = ("bn_gamma", "magnitude", "taylor", "random")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneConfig:
-    """Deciding which channels go.
+    """Deciding which channels go; exactly one of the first five is the budget.
 
     Attributes:
         channels: share of channels to remove, in 0..1; or None.
         macs: share of multiply-accumulates to remove, in 0..1; or None.
+        speedup: how many times as fast as the given network on the target; or None.
+        latency_ms: milliseconds an image on the target; or None.
+        fps: images a second on the target; or None.
         alignment: widths are multiples of this.
-        imgsz: side of the square input that MACs are counted at, in pixels.
+        imgsz: side of the square input that MACs and latency are counted at, in pixels.
         tolerance: how far the share reached may lie from the share asked for.
+        criterion: how the channels of a group are ranked: `bn_gamma` by BatchNorm scales (Network Slimming),
+            `magnitude` by the weights that make and read them, `taylor` by what the loss on real images would change,
+            `random` as a control.
+        precision: that the network will run at on the target, and is timed at: `fp32`, `fp16` or `int8`.
+        least_share: of its channels that every group keeps when the budget is latency.
+        latency_tolerance: how far the latency measured may lie from the one asked for, as a share of it.
+        attempts: plans that are built and measured before the budget counts as out of reach.
+        samples: timed calls of each artifact in an attempt.
+        images: images that sensitivities are measured on, at most: of a large network fewer and smaller ones.
+        seed: of the criterion `random`.
     """
 
     channels: float | None = None
     macs: float | None = None
+    speedup: float | None = None
+    latency_ms: float | None = None
+    fps: float | None = None
     alignment: int = 8
     imgsz: int = 640
     tolerance: float = 0.02
+    criterion: str = "bn_gamma"
+    precision: str = "fp32"
+    least_share: float = 0.125
+    latency_tolerance: float = 0.05
+    attempts: int = 6
+    samples: int = 120
+    images: int = 32
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        asked = [share for share in (self.channels, self.macs) if share is not None]
-        count = ("no budget", "a single budget", "two budgets")[len(asked)]
-        _check(len(asked) == 1, count, "one of --channels and --macs")
-        _check(0 <= asked[0] < 1, f"a share of {asked[0]}", "0 or more, and below 1")
+        names = [name for name in (*SHARES, *FIGURES) if getattr(self, name) is not None]
+        count = ("no budget", "a single budget", "two budgets", *["several budgets"] * 3)[len(names)]
+        _check(len(names) == 1, count, "one of --channels, --macs, --speedup, --latency-ms and --fps")
+        budget, asked = self.budget
+        if budget in SHARES:
+            _check(0 <= asked < 1, f"a share of {asked}", "0 or more, and below 1")
+        else:
+            _check(0 < asked < float("inf"), f"a {budget} of {asked}", "more than 0")
         _check(self.alignment >= 1, f"an alignment of {self.alignment}", "1 or more channels")
         _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")
+        _check(self.criterion in CRITERIA, f"a criterion {self.criterion!r}", f"one of {', '.join(CRITERIA)}")
+        _check(self.precision in PRECISIONS, f"a precision {self.precision!r}", f"one of {', '.join(PRECISIONS)}")
+        _check(0 <= self.least_share <= 1, f"a least share of {self.least_share}", "0 to 1")
+        _check(self.attempts >= 1 and self.images >= 1, f"{self.attempts} attempts, {self.images} images", "1 or more")
+        _check(self.samples >= 6, f"{self.samples} samples", "6 or more, one a round")
+
+    @property
+    def budget(self) -> tuple[str, float]:
+        """The budget's name and what was asked for."""
+        return next((n, float(v)) for n in (*SHARES, *FIGURES) if (v := getattr(self, n)) is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyConfig:
+    """Measuring a latency table: every convolution of a network at every width worth measuring.
+
+    Attributes:
+        network: an ultralytics model YAML, for a table without a checkpoint.
+        precision: of weights and activations, `fp32` or `fp16`.
+        imgsz: side of the square input, in pixels; a multiple of 32.
+        alignment: widths are multiples of this.
+        threads: intra-op threads; 0 takes every core this process may use.
+        layer_s: seconds of timed calls for each convolution.
+        wholes: whole networks timed beside the sum of their layers, the dense one among them.
+        samples: timed calls of each whole network.
+        timeout_s: longest time for one answer of a worker.
+        seed: of the whole networks' widths.
+    """
+
+    network: str = "yolov8n.yaml"
+    precision: str = "fp32"
+    imgsz: int = 640
+    alignment: int = 8
+    threads: int = 0
+    layer_s: float = 0.02
+    wholes: int = 6
+    samples: int = 60
+    timeout_s: float = 300.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.precision in ("fp32", "fp16"), f"a precision {self.precision!r}", "fp32 or fp16")
+        _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")
+        _check(self.alignment >= 1, f"an alignment of {self.alignment}", "1 or more channels")
+        _check(self.threads >= 0, f"{self.threads} threads", "0 or more")
+        _check(self.layer_s > 0, f"{self.layer_s} s a layer", "more than 0")
+        _check(self.wholes >= 2, f"{self.wholes} whole networks", "2 or more, since they fix a line")
+        _check(self.samples >= 6, f"{self.samples} samples", "6 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,28 +231,83 @@ class ExportConfig:
     """Turning a checkpoint into ONNX.
 
     Attributes:
-        precision: `fp32` or `fp16`.
+        precision: `fp32`, `fp16` or `int8`.
         imgsz: input height and width, in pixels; multiples of 32.
-        batch: images a call; static.
+        batch: images a call; with `dynamic_batch` the most of them.
+        dynamic_batch: whether a call may hold fewer images than `batch`.
+        opset: of the graph; 0 takes what the target reads, at most 17.
         check_images: images on which the graph is compared with PyTorch.
-        box_tolerance_px: largest shift of a box corner that still counts as equal, in pixels.
-        score_tolerance: largest change of a score that still counts as equal.
+        box_tolerance_px: largest shift of a box corner that still counts as equal, in pixels; int8 is judged by its
+            accuracy instead.
+        score_tolerance: largest change of a score that still counts as equal; not for int8.
+        calibrator: rule by which int8 cuts activations off: `minmax`, `percentile` (99.99), `entropy` or `mse`.
+        calibration_images: images of the training split that int8 ranges are measured on; 512, since accuracy gains
+            little beyond that and a laptop measures them within two minutes.
+        max_drop: points of mAP50-95 that int8 may lose against fp32, scored on the val split; None scores nothing.
+        max_float_share: largest share of the multiply-accumulates that may return to float to keep within `max_drop`;
+            with more, the graph would be int8 in name alone.
+        seed: of the choice of calibration images.
+        dropins: pipelines that the bundle brings files for: `deepstream`, `triton`, `ros2`.
     """
 
     precision: str = "fp32"
     imgsz: tuple[int, int] = (640, 640)
     batch: int = 1
+    dynamic_batch: bool = False
+    opset: int = 0
     check_images: int = 8
     box_tolerance_px: float = 1.0
     score_tolerance: float = 0.02
+    calibrator: str = "percentile"
+    calibration_images: int = 512
+    max_drop: float | None = None
+    max_float_share: float = 0.5
+    seed: int = 0
+    dropins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(self.precision in ("fp32", "fp16"), f"a precision {self.precision!r}", "fp32 or fp16")
+        _check(self.precision in ("fp32", "fp16", "int8"), f"a precision {self.precision!r}", "fp32, fp16 or int8")
         _check(len(self.imgsz) == 2, f"an input size of {self.imgsz}", "height and width")
         for side in self.imgsz:
             _check(side >= 32 and side % 32 == 0, f"an input size of {side}", "a multiple of 32")
         _check(self.batch >= 1, f"a batch of {self.batch}", "1 or more images")
+        _check(self.opset == 0 or self.opset >= 13, f"opset {self.opset}", "13 or more, or 0 for what the target reads")
         _check(self.check_images >= 1, f"a check on {self.check_images} images", "1 or more")
+        rules = ("minmax", "percentile", "entropy", "mse")
+        _check(self.calibrator in rules, f"a calibrator {self.calibrator!r}", "minmax, percentile, entropy or mse")
+        _check(self.calibration_images >= 1, f"{self.calibration_images} images to calibrate on", "1 or more")
+        _check(self.max_drop is None or self.max_drop >= 0, f"a max_drop of {self.max_drop} points", "0 or more")
+        unknown = [name for name in self.dropins if name not in ("deepstream", "triton", "ros2")]
+        _check(not unknown, f"the drop-ins {', '.join(self.dropins)}", "some of deepstream, triton and ros2")
+        _check(0 <= self.max_float_share <= 1, f"a float share of {self.max_float_share}", "a share in 0..1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenConfig:
+    """The golden sample of a bundle, on which a board proves its engine.
+
+    Attributes:
+        conf: lowest score of a box that a board must find, as ultralytics predicts.
+        iou: NMS overlap above which the weaker box goes.
+        max_det: boxes kept.
+        box_px: how far a corner may move on the board, in pixels of the input.
+        score: how far a score may move.
+        margin: the same at most as a share of the lowest score, for networks whose scores are all small.
+    """
+
+    conf: float = 0.25
+    iou: float = 0.7
+    max_det: int = 300
+    box_px: float = 1.0
+    score: float = 0.02
+    margin: float = 0.2
+
+    @classmethod
+    def of(cls, precision: str) -> GoldenConfig:
+        """Return what suits a precision: int8 kernels of two runtimes round each layer's sums in their own ways."""
+        tolerances = {"fp16": (2.0, 0.04), "int8": (4.0, 0.1)}
+        box_px, score = tolerances.get(precision, (cls().box_px, cls().score))
+        return cls(box_px=box_px, score=score)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,18 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slimdeploy._needs import require
-from slimdeploy.configs import ExportConfig
+from slimdeploy.configs import FIGURES, ExportConfig, LatencyConfig, PruneConfig
 from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.lineage import RECIPE_FILE, RUN_FILE, Input, config_dict, file_input, read_run, write_json
 from slimdeploy.recipes import Recipe
 from slimdeploy.records import Report
 from slimdeploy.targets import alignment_for, load_target
+
+if TYPE_CHECKING:
+    from slimdeploy.stages.prune import Means
 
 log = logging.getLogger("slimdeploy.run")
 PREVIOUS = "previous"  # outcomes of earlier settings; one comes back when its settings do
@@ -140,12 +143,30 @@ class _Way:
 
         precisions = [config.precision for config in self.recipe.export]
         alignment = max(self.recipe.prune.alignment, alignment_for(self.target, precisions))
-        config = dataclasses.replace(self.recipe.prune, alignment=alignment)
+        config = dataclasses.replace(self.recipe.prune, alignment=alignment, precision=precisions[0])
+        means = self._means(weights, config)
         step = Step(
-            folder="prune", stage="prune", config=config, inputs={"weights": file_input(weights)},
-            make=lambda out: prune(weights, config, out, trust=self.trust),
+            folder="prune", stage="prune", config=config, inputs={"weights": file_input(weights), **means.inputs()},
+            make=lambda out: prune(weights, config, out, trust=self.trust, means=means),
         )  # fmt: skip
         return ensure(step, self.out) / OUTPUT
+
+    def _means(self, weights: Path, config: PruneConfig) -> Means:
+        """Return what a plan is made with; for a latency on a target that runs here, a table is measured first."""
+        from slimdeploy.stages._built import runs_here
+        from slimdeploy.stages.latency import TABLE, latency_folder
+        from slimdeploy.stages.prune import Means
+
+        if config.budget[0] not in FIGURES:
+            return Means(data=self.recipe.data if config.criterion == "taylor" else None)
+        if not runs_here(self.target):
+            return Means(target=self.target, data=self.recipe.data)
+        measuring = LatencyConfig(imgsz=config.imgsz, precision=config.precision, alignment=config.alignment)
+        step = Step(
+            folder="latency", stage="latency", config=measuring, inputs={"weights": file_input(weights)},
+            make=lambda out: latency_folder(weights, self.target, measuring, out, trust=self.trust),
+        )  # fmt: skip
+        return Means(target=self.target, table=ensure(step, self.out) / TABLE, data=self.recipe.data)
 
     def _finetune(self, pruned: Path, dense: Path) -> Path:
         from slimdeploy.stages.finetune import OUTPUT, finetune

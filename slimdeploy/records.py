@@ -41,6 +41,9 @@ class Target:
         memory_gb: memory, in GB, shared by CPU and GPU on a Jetson.
         bandwidth_gbs: memory bandwidth, in GB/s.
         gpu_max_mhz: highest GPU clock, in MHz.
+        gmacs_per_s: effective rate of convolutions by precision, in 10^9 multiply-accumulates a second, fitted to
+            published measurements (benchmarks/board_model.py); None where there are none.
+        launch_us: what a layer costs however small it is, in microseconds, fitted likewise.
         jetpack: JetPack versions that run on the board.
         tensorrt: TensorRT versions that those bring.
         dla_cores: deep-learning accelerators, or None where no source confirms their number; which TensorRT versions
@@ -61,6 +64,8 @@ class Target:
     memory_gb: float | None = None
     bandwidth_gbs: float | None = None
     gpu_max_mhz: float | None = None
+    gmacs_per_s: Mapping[str, int] | None = None
+    launch_us: float | None = None
     jetpack: tuple[str, ...] = ()
     tensorrt: tuple[str, ...] = ()
     dla_cores: int | None = None
@@ -77,7 +82,8 @@ class ModelSpec:
         classes: class names, in label order.
         imgsz: input height and width, in pixels; each a multiple of `stride`.
         stride: largest stride of the network, in pixels.
-        batch: images a call.
+        batch: images a call; with `dynamic_batch` the most of them.
+        dynamic_batch: whether a call may hold fewer images.
     """
 
     task: str
@@ -85,6 +91,7 @@ class ModelSpec:
     imgsz: tuple[int, int]
     stride: int = 32
     batch: int = 1
+    dynamic_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +152,52 @@ class KeptWhole:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """What narrowing groups alone does to the outputs of a network, measured on a few images.
+
+    Attributes:
+        groups: the groups that were narrowed together (one, or the two halves of a C2f).
+        width: channels of each before.
+        tried: channels of each that the trial kept.
+        damage: how far scores and boxes moved: 0 not at all, about 1 when every score is gone.
+        positives: anchors with a score that counts, before and in the trial.
+    """
+
+    groups: tuple[str, ...]
+    width: int
+    tried: int
+    damage: float
+    positives: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedLatency:
+    """What a plan does to latency, as planned and as measured.
+
+    Attributes:
+        target: name of the target.
+        precision: of the artifact.
+        source: where the milliseconds of layers come from.
+        estimated: whether that is the model of a board, so that nothing was measured.
+        asked_ms: latency that was asked for.
+        planned_ms: of the whole network, before and after, as the plan reckons.
+        measured_ms: medians of the built artifacts, before and after, timed in turns; None where nothing was measured.
+        speedup: how many times as fast: the median over the rounds where it was measured.
+        saved_ms: milliseconds that each convolution saves, as the plan reckons.
+    """
+
+    target: str
+    precision: str
+    source: str
+    estimated: bool
+    asked_ms: float
+    planned_ms: tuple[float, float]
+    measured_ms: tuple[float, float] | None
+    speedup: float
+    saved_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrunePlan:
     """Which channels stay, for every group of coupled channels. Holds no weights; replayable.
 
@@ -152,14 +205,17 @@ class PrunePlan:
         weights_sha256: the checkpoint that the plan was made for.
         imgsz: input height and width that MACs are counted at, in pixels.
         criterion: how channels were ranked.
-        budget: what was asked: `channels` or `macs`.
-        asked: the share asked for, in 0..1.
-        reached: the share that the plan removes, in 0..1.
+        budget: what was asked: a share of the `channels` or `macs`, or `speedup`, `latency_ms` or `fps`.
+        asked: the share asked for, in 0..1, or the figure.
+        reached: the share that the plan removes, in 0..1, or the figure, measured or, as `latency` says, estimated.
         alignment: widths are multiples of this many channels.
         groups: every group, cut or not.
         kept_whole: layers that were left alone, with the reason.
         parameters: before and after.
         macs: multiply-accumulates of one image before and after.
+        latency: what the plan does to latency, where that was the budget.
+        sensitivities: what narrowing each group alone does, where that was measured.
+        whole: what the plan as a whole does, likewise.
     """
 
     weights_sha256: str
@@ -173,6 +229,9 @@ class PrunePlan:
     kept_whole: tuple[KeptWhole, ...]
     parameters: tuple[int, int]
     macs: tuple[int, int]
+    latency: PlannedLatency | None = None
+    sensitivities: tuple[Sensitivity, ...] = ()
+    whole: Sensitivity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,6 +130,7 @@ _TYPES: Mapping[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = 
     "float | None": (_is_number, "a number above 0", float),
     "tuple[str, ...]": (_is_texts, "a list of texts", tuple),
     "Mapping[str, int]": (_is_counts, "a table of whole numbers of 1 or more", dict),
+    "Mapping[str, int] | None": (_is_counts, "a table of whole numbers of 1 or more", dict),
 }
 
 

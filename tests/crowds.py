@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from slimdeploy.accuracy.boxes import Detections, Truths
+from slimdeploy.accuracy.boxes import Truths
+from slimdeploy.board.boxes import Detections
 
 
 def truths(boxes, labels):

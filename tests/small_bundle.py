@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from slimdeploy.bundle.manifest import Contents
+from slimdeploy.bundle.manifest import Contents, Graph
 from slimdeploy.bundle.pack import pack
 from slimdeploy.configs import ExportConfig
 from slimdeploy.lineage import sha256_file, stage_run
@@ -39,9 +39,13 @@ def write_small_bundle(out: Path, *, model: bytes = b"model", target: str = "cpu
             size_bytes=9, pruned=True,
         ),
         target=load_target(target),
-        opset=13,
-        ir_version=7,
         check=CHECK,
+        graphs=(
+            Graph(
+                file="model.fp32.onnx", precision="fp32", body="float32", opset=13, ir_version=7, box_shift_px=0.0,
+                score_change=0.0,
+            ),
+        ),
     )  # fmt: skip
     with stage_run("export", config=ExportConfig(), inputs={}, out=out) as run:
         (run.folder / "model.fp32.onnx").write_bytes(model)

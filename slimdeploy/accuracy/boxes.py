@@ -8,23 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from slimdeploy.board.boxes import Detections
+
 Labels = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detections:
-    """Boxes that a detector found in one image, best score first.
-
-    Attributes:
-        xyxy: corners, in pixels; shape (n, 4).
-        scores: in 0..1; shape (n,).
-        labels: class numbers; shape (n,).
-    """
-
-    xyxy: Floats
-    scores: Floats
-    labels: Labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 
-from slimdeploy.accuracy.boxes import Detections, Scores, Truths
+from slimdeploy.accuracy.boxes import Scores, Truths
+from slimdeploy.board.boxes import Detections
 
 log = logging.getLogger("slimdeploy.accuracy")
 

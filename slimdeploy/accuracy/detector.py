@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slimdeploy.accuracy.boxes import Detections
-from slimdeploy.accuracy.decode import decode
-from slimdeploy.accuracy.letterbox import letterbox
 from slimdeploy.backends.protocol import INPUT, OUTPUT, Session
+from slimdeploy.board.boxes import Detections
+from slimdeploy.board.decode import decode
+from slimdeploy.board.letterbox import letterbox
 from slimdeploy.records import ModelSpec
 
 Frame = npt.NDArray[np.uint8]  # (H, W, 3), BGR

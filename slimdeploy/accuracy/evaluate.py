@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from slimdeploy.accuracy import coco
-from slimdeploy.accuracy.boxes import Detections, Floats, Scorer, Scores, Truths
-from slimdeploy.accuracy.decode import decode
+from slimdeploy.accuracy.boxes import Scorer, Scores, Truths
 from slimdeploy.accuracy.lanes import Lease, in_order, open_lanes
-from slimdeploy.accuracy.letterbox import Placement, letterbox
 from slimdeploy.backends.protocol import INPUT, OUTPUT, Session
 from slimdeploy.backends.registry import backend_for
+from slimdeploy.board.boxes import Detections, Floats
+from slimdeploy.board.decode import decode
+from slimdeploy.board.letterbox import Placement, letterbox
 from slimdeploy.configs import ValConfig
 from slimdeploy.data.dataset import Dataset, label_path, read_labels
 from slimdeploy.data.images import read_image

@@ -11,8 +11,9 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from slimdeploy.accuracy.boxes import Detections, Scorer, Scores, Truths
+from slimdeploy.accuracy.boxes import Scorer, Scores, Truths
 from slimdeploy.accuracy.visdrone_match import IOUS, mark
+from slimdeploy.board.boxes import Detections
 from slimdeploy.errors import UsageError
 
 FILE = "matches.npz"  # beside bench.json

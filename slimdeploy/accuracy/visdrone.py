@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slimdeploy.accuracy.boxes import Detections, Scorer, Scores, Truths
+from slimdeploy.accuracy.boxes import Scorer, Scores, Truths
 from slimdeploy.accuracy.coco import best_f1, fine_recalls
 from slimdeploy.accuracy.visdrone_match import IOUS, Found, Marked, match, outside
+from slimdeploy.board.boxes import Detections
 from slimdeploy.data import visdrone
 from slimdeploy.data.dataset import Dataset, beside
 from slimdeploy.data.visdrone import CATEGORY, CLASSES, HEIGHT, REGION, SCORE, Rows

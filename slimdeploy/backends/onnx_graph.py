@@ -18,7 +18,7 @@ from slimdeploy.records import PRECISIONS, ModelSpec
 
 PRECISION_KEY = "slimdeploy_precision"
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_PASSING_WEIGHTS_ON = frozenset({"DequantizeLinear", "Cast", "Identity"})
+_PASSING_WEIGHTS_ON = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast", "Identity"})
 _EXPORT_IT = "export the checkpoint with 'slimdeploy export'"
 
 
@@ -78,6 +78,7 @@ def _spec(metadata: Mapping[str, str]) -> ModelSpec:
         imgsz=(int(height), int(width)),
         stride=int(metadata["stride"]),
         batch=int(metadata["batch"]),
+        dynamic_batch=metadata.get("dynamic") == "True",
     )
 
 
@@ -85,7 +86,7 @@ def _require_layout(model: ModelProto, spec: ModelSpec, path: Path) -> None:
     given = {i.name for i in model.graph.initializer}
     inputs = {i.name: shape_of(i) for i in model.graph.input if i.name not in given}
     outputs = [o.name for o in model.graph.output]
-    wanted = (spec.batch, 3, *spec.imgsz)
+    wanted = (0 if spec.dynamic_batch else spec.batch, 3, *spec.imgsz)
     if inputs != {INPUT: wanted} or OUTPUT not in outputs:
         shown = ", ".join(f"{name} {list(shape)}" for name, shape in inputs.items())
         raise ArtifactError(
@@ -134,19 +135,40 @@ def count_macs(model: ModelProto) -> int:
     Raises:
         ArtifactError: a shape is not static.
     """
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    return sum(macs_by_node(model).values())
+
+
+def macs_by_node(model: ModelProto) -> dict[str, int]:
+    """Return the multiply-accumulates of one image in each convolution and matrix product, by the node's output.
+
+    Raises:
+        ArtifactError: a shape is not static.
+    """
+    graph = onnx.shape_inference.infer_shapes(_with_static_batch(model)).graph
     shapes = {i.name: tuple(i.dims) for i in graph.initializer}
     shapes |= {v.name: shape_of(v) for v in [*graph.value_info, *graph.input, *graph.output]}
-    total = 0
+    batch = max(shape_of(graph.input[0])[0], 1)
+    found = {}
     for node in graph.node:
         if node.op_type in WEIGHTED:
             try:
                 made, left, right = shapes[node.output[0]], shapes[node.input[0]], shapes[node.input[1]]
             except KeyError as error:
                 raise ArtifactError(f"the shape of {error.args[0]!r} is not static", do=_EXPORT_IT) from error
-            total += _macs(node.op_type, made, left, right)
-    batch = shape_of(graph.input[0])[0]
-    return total // max(batch, 1)
+            found[node.output[0]] = _macs(node.op_type, made, left, right) // batch
+    return found
+
+
+def _with_static_batch(model: ModelProto) -> ModelProto:
+    """Return a graph whose dynamic batch, if it has one, is a single image."""
+    if shape_of(model.graph.input[0])[0]:
+        return model
+    fixed = ModelProto()
+    fixed.CopyFrom(model)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    del fixed.graph.value_info[:]
+    return fixed
 
 
 def _macs(op_type: str, made: tuple[int, ...], left: tuple[int, ...], right: tuple[int, ...]) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy.backends.protocol import INPUT, OUTPUT
-from slimdeploy.bundle.next_step import build_command
+from slimdeploy.bundle.next_step import build_command, with_shapes
 from slimdeploy.bundle.schema import problems
 from slimdeploy.bundle.trtcheck import NOT_ASKED, Verdict
 from slimdeploy.errors import ArtifactError, UsageError
@@ -29,28 +29,55 @@ PADDING = 114  # grey of the letterbox, of 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """One ONNX file of a bundle.
+
+    Attributes:
+        file: its name.
+        precision: `fp32`, `fp16` or `int8`.
+        body: type of what is not int8: `float32` or `float16`.
+        opset: of the graph.
+        ir_version: of the file.
+        box_shift_px: largest move of a box corner against the network, in pixels.
+        score_change: largest change of a score against the network.
+        float_nodes: nodes that a graph of lower precision leaves float, each with `node` and `why`.
+        parser: what NVIDIA's own ONNX parser says of it.
+    """
+
+    file: str
+    precision: str
+    body: str
+    opset: int
+    ir_version: int
+    box_shift_px: float
+    score_change: float
+    float_nodes: tuple[Mapping[str, str], ...] = ()
+    parser: Verdict = NOT_ASKED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """What a bundle is made of.
 
     Attributes:
-        artifact: the model.
+        artifact: the model that was asked for.
         checkpoint: the weights that it was exported from.
         target: what it is for.
-        opset: of the graph.
-        ir_version: of the ONNX file.
         check: how it was compared with its network.
-        float_nodes: nodes that stay float32 in a graph of lower precision, each with `node` and `why`.
-        parser: what NVIDIA's own ONNX parser says of the graph.
+        graphs: every graph of the bundle, the model's own first.
+        calibration: how the ranges of int8 were measured, or None.
+        recommendation: which graph to run and why, or None where there is one alone.
+        accuracy: what int8 loses against fp32, or None where no bound was asked for.
     """
 
     artifact: Artifact
     checkpoint: Checkpoint
     target: Target
-    opset: int
-    ir_version: int
     check: Mapping[str, Any]
-    float_nodes: tuple[Mapping[str, str], ...] = ()
-    parser: Verdict = NOT_ASKED
+    graphs: tuple[Graph, ...]
+    calibration: Mapping[str, Any] | None = None
+    recommendation: Mapping[str, Any] | None = None
+    accuracy: Mapping[str, Any] | None = None
 
 
 def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, Any]:
@@ -66,6 +93,7 @@ def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, A
         "input": _input(contents.artifact),
         "output": _output(contents.artifact),
         "target": _target(contents.target),
+        "graphs": [_graph(one, contents) for one in contents.graphs],
         "board": _board(contents),
         "check": dict(contents.check),
         "weights": {"file": Path(contents.checkpoint.path).name, "sha256": contents.checkpoint.sha256},
@@ -75,12 +103,14 @@ def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, A
             name: {"sha256": sha256_file(path), "size_bytes": path.stat().st_size} for name, path in files.items()
         },
     }
+    optional = {name: getattr(contents, name) for name in ("calibration", "recommendation", "accuracy")}
+    manifest |= {name: dict(told) for name, told in optional.items() if told is not None}
     validate(manifest, "the new manifest")
     return manifest
 
 
 def _model(contents: Contents) -> dict[str, Any]:
-    artifact = contents.artifact
+    artifact, graph = contents.artifact, contents.graphs[0]
     return {
         "name": Path(contents.checkpoint.path).stem,
         "file": Path(artifact.path).name,
@@ -92,9 +122,9 @@ def _model(contents: Contents) -> dict[str, Any]:
         "parameters": artifact.parameters,
         "macs": artifact.macs,
         "pruned": contents.checkpoint.pruned,
-        "opset": contents.opset,
-        "ir_version": contents.ir_version,
-        "float_nodes": [dict(one) for one in contents.float_nodes],
+        "opset": graph.opset,
+        "ir_version": graph.ir_version,
+        "float_nodes": [dict(one) for one in graph.float_nodes],
     }
 
 
@@ -102,6 +132,7 @@ def _input(artifact: Artifact) -> dict[str, Any]:
     return {
         "name": INPUT,
         "shape": [artifact.spec.batch, 3, *artifact.spec.imgsz],
+        "dynamic_batch": artifact.spec.dynamic_batch,
         "dtype": "float32",
         "layout": "NCHW",
         "colour": "RGB",
@@ -143,12 +174,32 @@ def _target(target: Target) -> dict[str, Any]:
     }
 
 
+def _graph(graph: Graph, contents: Contents) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "file": graph.file,
+        "precision": graph.precision,
+        "body": graph.body,
+        "opset": graph.opset,
+        "box_shift_px": graph.box_shift_px,
+        "score_change": graph.score_change,
+        "nvidia_parser": graph.parser.outcome,
+    }
+    if contents.target.runtime == "tensorrt":
+        told["build"] = _build(graph, contents)
+    return told
+
+
+def _build(graph: Graph, contents: Contents) -> str:
+    command = build_command(contents.target.tensorrt, graph.precision, graph.file, body=graph.body)
+    return with_shapes(command, contents.artifact.spec)
+
+
 def _board(contents: Contents) -> dict[str, Any]:
     """What is known of the board: nothing was run there, and that is said."""
-    board: dict[str, Any] = {"run": "not run", **contents.parser.as_manifest()}
+    graph = contents.graphs[0]
+    board: dict[str, Any] = {"run": "not run", **graph.parser.as_manifest()}
     if contents.target.runtime == "tensorrt":
-        name = Path(contents.artifact.path).name
-        board["build"] = build_command(contents.target.tensorrt, contents.artifact.precision, name)
+        board["build"] = _build(graph, contents)
     return board
 
 

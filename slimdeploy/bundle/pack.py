@@ -8,6 +8,7 @@ from typing import Any
 
 from slimdeploy.board import whole
 from slimdeploy.board.errors import ArtifactError as Refused
+from slimdeploy.bundle.agent import AGENT, write_agent
 from slimdeploy.bundle.manifest import LICENCE_NOTE, MANIFEST, Contents, build_manifest, read_manifest
 from slimdeploy.errors import ArtifactError, UsageError
 from slimdeploy.lineage import RUN_FILE, read_run, sha256_file, write_json
@@ -17,10 +18,10 @@ LICENCE = "LICENSE"
 
 
 def pack(folder: Path, contents: Contents) -> dict[str, Any]:
-    """Put class names, licence and manifest beside a model.
+    """Put class names, licence, the board's agent and the manifest beside the graphs.
 
     Args:
-        folder: where the model's file lies already.
+        folder: where the graphs and whatever else belongs to the bundle lie already.
         contents: what the bundle is made of.
 
     Returns:
@@ -28,7 +29,8 @@ def pack(folder: Path, contents: Contents) -> dict[str, Any]:
     """
     _write_text(folder / LABELS, "".join(f"{name}\n" for name in contents.artifact.spec.classes))
     _write_text(folder / LICENCE, licence_text())
-    files = {name: folder / name for name in (Path(contents.artifact.path).name, LABELS, LICENCE)}
+    write_agent(folder / AGENT)
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     manifest = build_manifest(contents, files)
     write_json(folder / MANIFEST, manifest)
     return manifest

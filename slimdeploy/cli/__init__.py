@@ -23,6 +23,8 @@ from slimdeploy.cli import (
     export,
     finetune,
     gate,
+    latency,
+    plan,
     prune,
     run,
     sparsify,
@@ -44,9 +46,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (train, sparsify, prune, finetune, val, export, bench, compare, gate, run, demo, visdrone, targets, doctor):
+for verb in (
+    train, sparsify, latency, prune, finetune, val, export, bench, compare, gate, run, demo, visdrone, targets, doctor,
+):  # fmt: skip
     app.command(name=verb.NAME)(verb.command)
 app.add_typer(bundle.app, name=bundle.NAME)
+app.add_typer(plan.app, name=plan.NAME)
 
 
 @app.callback(invoke_without_command=True)

@@ -19,10 +19,27 @@ def command(
     weights: Annotated[Path, typer.Argument(help="The checkpoint, a YOLOv8 .pt.")],
     out: OutOption,
     target: Annotated[str, typer.Option(help="What the bundle is for: see slimdeploy targets.")] = "cpu",
-    precision: Annotated[str | None, typer.Option(help="fp32 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8; int8 needs --data.")] = None,
     imgsz: Annotated[str | None, typer.Option(help="Input in pixels: 640, or height x width as 384x640.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="YAML of a data set to check the graph on; without it, rendered scenes.")
+        Path | None, typer.Option(help="YAML of a data set to check and calibrate on; without it, scenes are rendered.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Images a call.")] = None,
+    dynamic_batch: Annotated[
+        bool | None, typer.Option("--dynamic-batch", help="Let a call hold fewer images than --batch.")
+    ] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX opset; without it, what the target reads.")] = None,
+    calibrator: Annotated[
+        str | None, typer.Option(help="int8: minmax, percentile, entropy or mse sets the ranges.")
+    ] = None,
+    calibration_images: Annotated[
+        int | None, typer.Option(help="int8: training images that the ranges are measured on.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="int8: points of mAP50-95 that it may lose on --data; layers return to float.")
+    ] = None,
+    dropins: Annotated[
+        str | None, typer.Option("--with", help="Files for other pipelines: deepstream,triton,ros2.")
     ] = None,
     config: ConfigOption = None,
     trust: TrustOption = False,
@@ -32,19 +49,32 @@ def command(
 
     Example: slimdeploy export tuned.pt --target jetson --precision fp16 --data visdrone.yaml --out bundle
     """
+    from slimdeploy.bundle.dropins import parse
     from slimdeploy.bundle.manifest import read_manifest
     from slimdeploy.bundle.next_step import next_step
     from slimdeploy.recipes import section
     from slimdeploy.stages.export import export
     from slimdeploy.targets import load_target
 
-    flags = {"precision": precision, "imgsz": parse_imgsz(imgsz)}
+    flags = {
+        "precision": precision,
+        "imgsz": parse_imgsz(imgsz),
+        "batch": batch,
+        "dynamic_batch": dynamic_batch,
+        "opset": opset,
+        "calibrator": calibrator,
+        "calibration_images": calibration_images,
+        "max_drop": max_drop,
+        "dropins": None if dropins is None else parse(dropins),
+    }
     settings = build(ExportConfig, flags, section(config, NAME))
     board = load_target(target)
     folder = export(weights, board, settings, out, data=data, trust=trust)
     manifest = read_manifest(folder)
-    then = next_step(board, settings.precision, folder.as_posix(), manifest["model"]["file"])
-    result = {"bundle": str(folder), **{k: manifest[k] for k in ("model", "check", "target", "board")}, "next": then}
+    then = next_step(board, manifest["graphs"][0], folder.as_posix())
+    result = {"bundle": str(folder), **{k: manifest[k] for k in ("model", "graphs", "check", "target", "board")}}
+    result |= {k: manifest[k] for k in ("calibration", "accuracy", "recommendation") if k in manifest}
+    result["next"] = then
     show(result, text=as_text(folder, manifest, then), as_json=json)
 
 
@@ -65,6 +95,7 @@ def parse_imgsz(text: str | None) -> tuple[int, int] | None:
 
 def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
     """Return an exported bundle as lines for a person; the last one says what to do next."""
+    from slimdeploy.bundle.dropins import DROPINS
     from slimdeploy.bundle.trtcheck import KINDS
 
     model, check = manifest["model"], manifest["check"]
@@ -73,17 +104,56 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
     lines = [
         f"bundle: {folder}, for {manifest['target']['title']}",
         f"model:  {model['file']}, {size_mb:.2f} MB, {model['precision']}, opset {model['opset']}, input {shape}",
+        *(f"beside: {_beside(graph, manifest)}" for graph in manifest["graphs"][1:]),
         f"size:   {model['parameters']:,} parameters, {model['macs'] / 1e9:.3f} GMACs",
-        f"check:  agrees with PyTorch on {check['images']} {check['source']}; over {check['boxes']} boxes, the largest "
-        f"shift is {check['box_shift_px']:.2g} px and the largest change of a score {check['score_change']:.2g}",
+        f"check:  {'differs from' if model['precision'] == 'int8' else 'agrees with'} PyTorch on {check['images']} "
+        f"{check['source']}; over {check['boxes']} boxes, the largest shift is {check['box_shift_px']:.2g} px and the "
+        f"largest change of a score {check['score_change']:.2g}",
     ]
+    if "calibration" in manifest:
+        known = manifest["calibration"]
+        lines.append(
+            f"int8:   ranges by {known['calibrator']} over {known['images']} training images of {known['data']}"
+        )
+        lines.append(f"mAP:    {_accuracy(manifest.get('accuracy'))}")
     if model["float_nodes"]:
-        lines.append(f"float:  {len(model['float_nodes'])} nodes stay float32: {_reasons(model['float_nodes'])}")
+        lines.append(f"float:  {len(model['float_nodes'])} nodes stay float: {_reasons(model['float_nodes'])}")
     if manifest["target"]["kind"] in KINDS:
         lines.append(f"parser: {_parser(manifest['board'])}")
+    if "recommendation" in manifest:
+        lines.append(f"advice: {_advice(manifest['recommendation'])}")
+    if dropins := [name for name in DROPINS if any(file.startswith(f"{name}/") for file in manifest["files"])]:
+        lines.append(f"with:   {', '.join(dropins)}")
     if "build" in manifest["board"]:
         lines.append("board:  not run on a board yet")
     return "\n".join([*lines, then])
+
+
+def _beside(graph: dict[str, Any], manifest: dict[str, Any]) -> str:
+    size_mb = manifest["files"][graph["file"]]["size_bytes"] / 1e6
+    return (
+        f"{graph['file']}, {size_mb:.2f} MB, {graph['precision']} with a {graph['body']} body, opset {graph['opset']}"
+    )
+
+
+def _advice(told: dict[str, Any]) -> str:
+    if not told["measured"]:
+        return str(told["why"])
+    return f"run {told['file']}; {told['why']} with {told['runtime']} on {told['machine']}"
+
+
+def _accuracy(told: dict[str, Any] | None) -> str:
+    if told is None:
+        return "what int8 loses was not measured; --max-drop 0.5 does, and holds it to half a point"
+    drops = ", ".join(
+        f"{file} {told['map50_95'][file]:.4f} ({-drop:+.2f})" for file, drop in told["drop_points"].items()
+    )
+    line = f"fp32 {told['fp32_map50_95']:.4f}, {drops} on {told['images']} images of {told['data']}"
+    if not told["returned"]:
+        return line
+    return (
+        f"{line}; {len(told['returned'])} layers returned to float with {told['returned_share']:.1%} of the arithmetic"
+    )
 
 
 def _parser(board: dict[str, str]) -> str:

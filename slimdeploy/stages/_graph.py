@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import onnxsim
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from slimdeploy import __version__
 from slimdeploy.backends.onnx_graph import PRECISION_KEY, opset_of
@@ -19,6 +19,7 @@ from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import StageFailed
 from slimdeploy.records import Checkpoint
 
+BATCH = "batch"  # name of a dynamic first dimension
 _PEAK = "_slimdeploy_peak"
 
 
@@ -50,7 +51,29 @@ def _store_constants(model: ModelProto) -> None:
         model.graph.node.remove(node)
 
 
-def metadata(known: Checkpoint, config: ExportConfig) -> dict[str, str]:
+def with_dynamic_batch(model: ModelProto) -> ModelProto:
+    """Return a graph that was traced with one image, made to take any number of them.
+
+    The images of a batch meet only where shapes are stored: every Reshape then keeps the first dimension of what it
+    is given.
+    """
+    made = ModelProto()
+    made.CopyFrom(model)
+    stored = {i.name: i for i in made.graph.initializer}
+    for node in made.graph.node:
+        if node.op_type == "Reshape" and node.input[1] in stored:
+            tensor = stored[node.input[1]]
+            shape = numpy_helper.to_array(tensor).copy()
+            if shape[0] == 1:
+                shape[0] = 0  # as it comes
+                tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    del made.graph.value_info[:]
+    return made
+
+
+def metadata(known: Checkpoint, config: ExportConfig, *, precision: str) -> dict[str, str]:
     """Return the metadata of an exported file: the keys that ultralytics reads, and the precision."""
     return {
         "description": "detector exported by slimdeploy",
@@ -58,10 +81,11 @@ def metadata(known: Checkpoint, config: ExportConfig) -> dict[str, str]:
         "task": known.task,
         "stride": str(known.stride),
         "batch": str(config.batch),
+        "dynamic": str(config.dynamic_batch),
         "imgsz": str(list(config.imgsz)),
         "names": str(dict(enumerate(known.classes))),
         "channels": "3",
-        PRECISION_KEY: config.precision,
+        PRECISION_KEY: precision,
     }
 
 

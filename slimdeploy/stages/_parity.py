@@ -5,14 +5,14 @@ Both sides are compared before NMS, since NMS turns a difference in the last dig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimdeploy.accuracy.letterbox import letterbox
+from slimdeploy.board.letterbox import letterbox
 from slimdeploy.configs import ExportConfig, SceneConfig
 from slimdeploy.data import scenes
 from slimdeploy.data.dataset import Dataset
@@ -43,11 +43,11 @@ class Agreement:
     score_change: float
     raw_difference: float
 
-    def require(self, config: ExportConfig) -> None:
-        """Raise GateError if the graph differs by more than a config allows."""
+    def require(self, config: ExportConfig, precision: str) -> None:
+        """Raise GateError if the graph, of some precision, differs by more than a config allows."""
         if not (self.box_shift_px <= config.box_tolerance_px and self.score_change <= config.score_tolerance):
             raise GateError(
-                f"the exported {config.precision} graph moves boxes by up to {self.box_shift_px:.3g} px and changes "
+                f"the exported {precision} graph moves boxes by up to {self.box_shift_px:.3g} px and changes "
                 f"scores by up to {self.score_change:.3g}, over {self.images} images",
                 wanted=f"at most {config.box_tolerance_px:g} px and {config.score_tolerance:g}",
                 do="export at fp32, or allow more in a recipe: export.box_tolerance_px, export.score_tolerance",
@@ -130,3 +130,10 @@ def batches(inputs: Sequence[Array], batch: int) -> list[Array]:
     fill = -len(inputs) % batch
     images = [*inputs, *(inputs[i % len(inputs)] for i in range(fill))]
     return [np.stack(images[i : i + batch]) for i in range(0, len(images), batch)]
+
+
+def read_batches(paths: Sequence[Path], config: ExportConfig) -> Iterator[Array]:
+    """Read images one batch at a time, as inputs (B, 3, H, W); the last batch is filled up from its start."""
+    for start in range(0, len(paths), config.batch):
+        inputs = [letterbox(read_image(path), config.imgsz)[0] for path in paths[start : start + config.batch]]
+        yield from batches(inputs, config.batch)

@@ -1,37 +1,25 @@
 """Decide how wide every group of channels stays and which channels those are; no weight is touched.
 
-Every group loses about the same share. That is deliberate: ranking the scales of all layers together takes most of
-the last hidden convolutions of the class branch, after which no anchor scores any more and fine-tuning starts from
-worse than new weights.
+For a share of channels or multiply-accumulates every group loses about the same share. That is deliberate: ranking the
+scales of all layers together takes most of the last hidden convolutions of the class branch, after which no anchor
+scores any more and fine-tuning starts from worse than new weights. Widths for a latency are chosen in `planner`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slimdeploy.channels import CoupledGroup, Coupling
-from slimdeploy.configs import PruneConfig
+from slimdeploy.configs import FIGURES, SHARES, PruneConfig
 from slimdeploy.errors import GateError, UsageError
 from slimdeploy.lineage import SCHEMA, read_json, write_json
-from slimdeploy.records import KeptWhole, PlannedGroup, PrunePlan, as_json
+from slimdeploy.records import KeptWhole, PlannedGroup, PlannedLatency, PrunePlan, Sensitivity, as_json
+from slimdeploy.stages.widths import Unit, Widths, equal_shares, units_of
 
-CRITERION = "bn_gamma"
 _CLOSE = 0.25  # of the tolerance: nearer than this is not worth leaving equal shares for
 _HALVINGS = 30
-
-Widths = dict[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Unit:
-    """Groups that keep equally many channels, and the widths they may have, the narrowest first."""
-
-    names: tuple[str, ...]
-    width: int
-    choices: tuple[int, ...]
 
 
 def make_plan(
@@ -49,33 +37,51 @@ def make_plan(
     Raises:
         GateError: no widths in multiples of the alignment remove the share asked for, within the tolerance.
     """
-    budget, asked = _budget(config)
-    units = _units(coupling.groups, config.alignment)
+    budget, asked = config.budget
+    units = units_of(coupling.groups, config.alignment)
     share_of = _share_of(coupling, budget)
     whole = coupling.whole()
     widths = whole if asked == 0 else _choose(units, share_of, asked, config.tolerance)
     if abs(share_of(widths) - asked) > config.tolerance:
         raise _unreachable(units, share_of, widths, config)
+    return plan_of(coupling, importance, widths, config, reached=share_of(widths), weights_sha256=weights_sha256)
+
+
+def plan_of(
+    coupling: Coupling,
+    importance: Mapping[str, Sequence[float]],
+    widths: Mapping[str, int],
+    config: PruneConfig,
+    *,
+    reached: float,
+    weights_sha256: str,
+) -> PrunePlan:
+    """Return the plan that gives every group its width and keeps its most important channels.
+
+    Args:
+        coupling: the network's groups.
+        importance: one value a channel, for every group by its name.
+        widths: channels that each group keeps.
+        config: the budget and the alignment.
+        reached: what the widths come to, in the budget's terms.
+        weights_sha256: the checkpoint that the plan is for.
+    """
+    budget, asked = config.budget
+    whole = coupling.whole()
+    units = units_of(coupling.groups, config.alignment)
     return PrunePlan(
         weights_sha256=weights_sha256,
         imgsz=coupling.imgsz,
-        criterion=CRITERION,
+        criterion=config.criterion,
         budget=budget,
         asked=asked,
-        reached=share_of(widths),
+        reached=reached,
         alignment=config.alignment,
         groups=tuple(_planned(group, importance[group.name], widths[group.name]) for group in coupling.groups),
         kept_whole=(*coupling.kept_whole, *_too_narrow(coupling.groups, units, config.alignment)),
         parameters=(coupling.parameters(whole), coupling.parameters(widths)),
         macs=(coupling.macs(whole), coupling.macs(widths)),
     )
-
-
-def _budget(config: PruneConfig) -> tuple[str, float]:
-    if config.channels is not None:
-        return "channels", config.channels
-    assert config.macs is not None  # PruneConfig holds exactly one
-    return "macs", config.macs
 
 
 def _share_of(coupling: Coupling, budget: str) -> Callable[[Widths], float]:
@@ -88,26 +94,14 @@ def _share_of(coupling: Coupling, budget: str) -> Callable[[Widths], float]:
     return lambda widths: 1 - coupling.macs(widths) / macs
 
 
-def _units(groups: Sequence[CoupledGroup], alignment: int) -> tuple[_Unit, ...]:
-    units: list[_Unit] = []
-    seen: set[str] = set()
-    for group in groups:
-        if group.name not in seen:
-            names = (group.name, group.tied_to) if group.tied_to else (group.name,)
-            choices = tuple(range(alignment, group.width + 1, alignment)) or (group.width,)
-            units.append(_Unit(names=names, width=group.width, choices=choices))
-            seen.update(names)
-    return tuple(units)
-
-
-def _choose(units: Sequence[_Unit], share_of: Callable[[Widths], float], asked: float, tolerance: float) -> Widths:
+def _choose(units: Sequence[Unit], share_of: Callable[[Widths], float], asked: float, tolerance: float) -> Widths:
     """Find the equal share whose rounded widths come nearest, then mend what rounding left over."""
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if share_of(_equal_shares(units, middle)) < asked else (low, middle)
-    ratio = min((low, high), key=lambda one: abs(share_of(_equal_shares(units, one)) - asked))
-    widths = _equal_shares(units, ratio)
+        low, high = (middle, high) if share_of(equal_shares(units, middle)) < asked else (low, middle)
+    ratio = min((low, high), key=lambda one: abs(share_of(equal_shares(units, one)) - asked))
+    widths = equal_shares(units, ratio)
     while abs(share_of(widths) - asked) > _CLOSE * tolerance:
         better = _one_step(units, widths, ratio, share_of, asked)
         if better is None:
@@ -116,18 +110,8 @@ def _choose(units: Sequence[_Unit], share_of: Callable[[Widths], float], asked: 
     return widths
 
 
-def _equal_shares(units: Sequence[_Unit], ratio: float) -> Widths:
-    """Return every width less the share `ratio`, rounded to the nearest choice, up when between two."""
-    widths: Widths = {}
-    for unit in units:
-        wish = unit.width * (1 - ratio)
-        nearest = min(unit.choices, key=lambda choice: (abs(choice - wish), -choice))
-        widths |= dict.fromkeys(unit.names, nearest)
-    return widths
-
-
 def _one_step(
-    units: Sequence[_Unit], widths: Widths, ratio: float, share_of: Callable[[Widths], float], asked: float
+    units: Sequence[Unit], widths: Widths, ratio: float, share_of: Callable[[Widths], float], asked: float
 ) -> Widths | None:
     """Return the widths after the one step towards the share asked for that leaves equal shares least."""
     missing = asked - share_of(widths)
@@ -139,23 +123,25 @@ def _one_step(
     return None
 
 
-def _steps(
-    units: Sequence[_Unit], widths: Widths, ratio: float, *, narrower: bool
-) -> Iterator[tuple[float, _Unit, int]]:
+def _steps(units: Sequence[Unit], widths: Widths, ratio: float, *, narrower: bool) -> Iterator[tuple[float, Unit, int]]:
     for unit in units:
         at = unit.choices.index(widths[unit.names[0]]) + (-1 if narrower else 1)
         if 0 <= at < len(unit.choices):
             yield abs(unit.choices[at] / unit.width - (1 - ratio)), unit, unit.choices[at]
 
 
+def strongest(importance: Sequence[float], width: int) -> tuple[int, ...]:
+    """Return the positions of the `width` most important channels, increasing; of equal ones the first."""
+    ranked = sorted(range(len(importance)), key=lambda channel: (-importance[channel], channel))
+    return tuple(sorted(ranked[:width]))
+
+
 def _planned(group: CoupledGroup, importance: Sequence[float], width: int) -> PlannedGroup:
-    strongest = sorted(range(group.width), key=lambda channel: (-importance[channel], channel))[:width]
-    return PlannedGroup(
-        name=group.name, width=group.width, kept=tuple(sorted(strongest)), layers=group.layers, tied_to=group.tied_to
-    )
+    kept = strongest(importance, width)
+    return PlannedGroup(name=group.name, width=group.width, kept=kept, layers=group.layers, tied_to=group.tied_to)
 
 
-def _too_narrow(groups: Sequence[CoupledGroup], units: Sequence[_Unit], alignment: int) -> Iterator[KeptWhole]:
+def _too_narrow(groups: Sequence[CoupledGroup], units: Sequence[Unit], alignment: int) -> Iterator[KeptWhole]:
     fixed = {name for unit in units if unit.choices == (unit.width,) for name in unit.names}
     for group in groups:
         for layer in group.layers if group.name in fixed else ():
@@ -163,10 +149,10 @@ def _too_narrow(groups: Sequence[CoupledGroup], units: Sequence[_Unit], alignmen
 
 
 def _unreachable(
-    units: Sequence[_Unit], share_of: Callable[[Widths], float], nearest: Widths, config: PruneConfig
+    units: Sequence[Unit], share_of: Callable[[Widths], float], nearest: Widths, config: PruneConfig
 ) -> GateError:
-    budget, asked = _budget(config)
-    least, most = share_of(_equal_shares(units, 0.0)), share_of(_equal_shares(units, 1.0))
+    budget, asked = config.budget
+    least, most = share_of(equal_shares(units, 0.0)), share_of(equal_shares(units, 1.0))
     return GateError(
         f"{asked:.1%} of the {budget} cannot be removed in multiples of {config.alignment} channels: "
         f"the nearest is {share_of(nearest):.1%}",
@@ -205,10 +191,25 @@ def _as_plan(record: Mapping[str, Any]) -> PrunePlan:
         "kept_whole": tuple(KeptWhole(**one) for one in record["kept_whole"]),
         "parameters": tuple(record["parameters"]),
         "macs": tuple(record["macs"]),
+        "latency": _as_latency(record.get("latency")),
+        "sensitivities": tuple(_as_sensitivity(one) for one in record.get("sensitivities", ())),
+        "whole": _as_sensitivity(record["whole"]) if record.get("whole") else None,
     }
     plan = PrunePlan(**{name: value for name, value in record.items() if name != "schema"} | lists)
     config_of(plan)
     return plan
+
+
+def _as_latency(plain: Mapping[str, Any] | None) -> PlannedLatency | None:
+    if plain is None:
+        return None
+    measured = plain["measured_ms"]
+    pairs = {"planned_ms": tuple(plain["planned_ms"]), "measured_ms": None if measured is None else tuple(measured)}
+    return PlannedLatency(**{**plain, **pairs})
+
+
+def _as_sensitivity(plain: Mapping[str, Any]) -> Sensitivity:
+    return Sensitivity(**{**plain, "groups": tuple(plain["groups"]), "positives": tuple(plain["positives"])})
 
 
 def config_of(plan: PrunePlan) -> PruneConfig:
@@ -217,9 +218,12 @@ def config_of(plan: PrunePlan) -> PruneConfig:
     Raises:
         UsageError: the plan holds settings out of range.
     """
-    if plan.budget not in ("channels", "macs"):
-        raise UsageError(f"a plan for the budget {plan.budget!r}", wanted="channels or macs")
-    return PruneConfig(alignment=plan.alignment, imgsz=plan.imgsz[0], **{plan.budget: plan.asked})
+    if plan.budget not in (*SHARES, *FIGURES):
+        raise UsageError(f"a plan for the budget {plan.budget!r}", wanted=f"one of {', '.join((*SHARES, *FIGURES))}")
+    settings: dict[str, Any] = {plan.budget: plan.asked, "criterion": plan.criterion}
+    if plan.latency:
+        settings["precision"] = plan.latency.precision
+    return PruneConfig(alignment=plan.alignment, imgsz=plan.imgsz[0], **settings)
 
 
 def require_fits(plan: PrunePlan, coupling: Coupling, *, weights_sha256: str) -> None:

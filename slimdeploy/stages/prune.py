@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slimdeploy._needs import needs
-from slimdeploy.configs import PruneConfig
+from slimdeploy.channels import Coupling
+from slimdeploy.configs import FIGURES, PruneConfig
+from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import StageFailed, UsageError
-from slimdeploy.lineage import file_input, refuse_existing, stage_run
-from slimdeploy.records import PrunePlan
+from slimdeploy.latency.board import board_forecast
+from slimdeploy.latency.table import read_table
+from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run
+from slimdeploy.records import Checkpoint, PrunePlan, Target, as_json
+from slimdeploy.stages._built import coupling_of, cut_copy
+from slimdeploy.stages._importance import importance_of
+from slimdeploy.stages._trials import Trials, trial_images, trial_size
+from slimdeploy.stages.aim import Aim, plan_by_forecast, plan_by_measuring
+from slimdeploy.stages.losses import costs_of, planned_units
 from slimdeploy.stages.plan import config_of, make_plan, read_plan, require_fits, write_plan
+from slimdeploy.stages.planner import Forecast
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,70 +34,168 @@ PLAN = "plan.json"
 log = logging.getLogger("slimdeploy.prune")
 
 
-def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False, plan: Path | None = None) -> Path:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a plan is made with, besides the weights and the settings.
+
+    Attributes:
+        target: where the network shall be as quick as the config asks; None where the budget is a share.
+        table: a latency table of that target; None takes the model of its board.
+        data: YAML of a data set whose images sensitivities and gradients are measured on; without it scenes are
+            rendered.
+        plan: a plan to replay; the config is then what `config_of` says of it.
+    """
+
+    target: Target | None = None
+    table: Path | None = None
+    data: Path | None = None
+    plan: Path | None = None
+
+    def inputs(self) -> dict[str, Input]:
+        """Return what is read, by its role."""
+        files = {"table": self.table, "plan": self.plan}
+        found = {role: file_input(path) for role, path in files.items() if path is not None}
+        if self.data is not None:
+            found["data"] = read_dataset(self.data, check_labels=False).as_input()
+        return found
+
+
+NOTHING = Means()
+
+
+def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False, means: Means = NOTHING) -> Path:
     """Cut a network and write `pruned.pt`, an ordinary ultralytics checkpoint, and `plan.json`.
 
     Args:
         weights: the checkpoint, best one trained by sparsify.
-        config: the share to remove, and the alignment of the widths.
+        config: the budget, and the alignment of the widths.
         out: the folder to make.
         trust: open `weights` even if it holds unknown objects.
-        plan: a plan to replay; `config` is then what `config_of` says of it.
+        means: target, table, data and plan, where they are needed.
 
     Returns:
         The path of `pruned.pt`.
 
     Raises:
         CheckpointError: `weights` is missing, damaged, unsafe or no YOLO.
-        UsageError: the network is no YOLOv8 detector, or the plan is for other weights or settings.
-        GateError: the share asked for cannot be reached.
+        UsageError: the network is no YOLOv8 detector, the plan is for other weights or settings, or the table does
+            not suit the network, the target or the input size.
+        GateError: the budget cannot be reached, or the plan would kill all positives.
         OutputExists: `out` is there already.
         StageFailed: the cut differs from the plan.
     """
     with needs("train"):
         from slimdeploy.yolo import checkpoint, prunable
     refuse_existing(out)
-    replayed = _to_replay(plan, config)
     module, known = checkpoint.load(weights, trust=trust)
     prunable.require_prunable(module)
-    inputs = {"weights": file_input(weights)} | ({} if plan is None else {"plan": file_input(plan)})
+    inputs = {"weights": file_input(weights), **means.inputs()}
     with stage_run("prune", config=config, inputs=inputs, out=out) as run:
-        done = _plan_and_cut(module, known.sha256, config, replayed)
-        _require_as_planned(module, done)
+        done = decide(module, known, config, means)
+        cut = cut_copy(module, coupling_of(module, config.imgsz), {group.name: group.kept for group in done.groups})
+        _require_as_planned(cut, done)
         if any(len(group.kept) < group.width for group in done.groups):
-            checkpoint.mark_pruned(module)
+            checkpoint.mark_pruned(cut)
         write_plan(done, run.folder / PLAN)
-        checkpoint.save(module, run.folder / OUTPUT, origin={"stage": "prune", "weights_sha256": known.sha256})
+        checkpoint.save(cut, run.folder / OUTPUT, origin=_origin(done))
         run.results.update(_figures(done), size_bytes=[known.size_bytes, (run.folder / OUTPUT).stat().st_size])
     return out / OUTPUT
 
 
-def _to_replay(path: Path | None, config: PruneConfig) -> PrunePlan | None:
-    if path is None:
-        return None
+def plan_only(weights: Path, config: PruneConfig, *, trust: bool = False, means: Means = NOTHING) -> PrunePlan:
+    """Return the plan by which `prune` would begin; nothing is cut, built, measured or written.
+
+    Args and Raises: as in `prune`.
+    """
+    with needs("train"):
+        from slimdeploy.yolo import checkpoint, prunable
+    module, known = checkpoint.load(weights, trust=trust)
+    prunable.require_prunable(module)
+    return decide(module, known, config, means, measuring=False)
+
+
+def decide(
+    module: nn.Module, known: Checkpoint, config: PruneConfig, means: Means, *, measuring: bool = True
+) -> PrunePlan:
+    """Return the plan by which a stock network would be cut; it is not changed.
+
+    Args:
+        module: the network.
+        known: its checkpoint.
+        config: the budget, and the alignment of the widths.
+        means: target, table, data and plan, where they are needed.
+        measuring: build and measure plans to a latency, where the target runs here.
+
+    Raises:
+        UsageError, GateError: as in `prune`.
+    """
+    coupling = coupling_of(module, config.imgsz)
+    log.info("%d groups of coupled channels in %d convolutions", len(coupling.groups), len(coupling.layers))
+    if means.plan is not None:
+        return _replayed(means.plan, coupling, config, known)
+    if config.budget[0] not in FIGURES:
+        scores = importance_of(module, coupling, config, means.data)
+        return make_plan(coupling, scores, config, weights_sha256=known.sha256)
+    forecast = _forecast(coupling, config, means)
+    aim = _aim(module, coupling, known, config, means, forecast)
+    return plan_by_measuring(aim, config) if measuring and forecast.measured else plan_by_forecast(aim, config)
+
+
+def _forecast(coupling: Coupling, config: PruneConfig, means: Means) -> Forecast:
+    """Return what tells milliseconds by layer: the table that was given, or the model of the target's board."""
+    target, table = means.target, means.table
+    if target is None:
+        raise UsageError(f"a {config.budget[0]} without a target", wanted="--target", do="see slimdeploy targets")
+    if table is None:
+        return board_forecast(target, coupling, config.precision)
+    found = read_table(table)
+    found.require_made_for(target, config.precision)
+    found.require_fits(coupling)
+    return found
+
+
+def _aim(
+    module: nn.Module, coupling: Coupling, known: Checkpoint, config: PruneConfig, means: Means, forecast: Forecast
+) -> Aim:
+    from slimdeploy.yolo import prunable
+
+    assert means.target is not None  # _forecast asked for it
+    importance = importance_of(module, coupling, config, means.data)
+    units = planned_units(coupling, config.alignment, config.least_share)
+    macs = coupling.macs(coupling.whole())
+    side, count = trial_size(macs, config.imgsz, config.images, len(units))
+    images, source = trial_images(means.data, known.classes, side, count)
+    log.info("prune: trying %d groups alone on %d %s, %dx%d", len(units), count, source, side, side)
+    split = copy.deepcopy(module)
+    prunable.split(split)
+    trials = Trials(split, coupling, units, importance, images)
+    return Aim(
+        module=module,
+        coupling=coupling,
+        importance=importance,
+        costs=costs_of(units, importance, trials.alone),
+        trials=trials,
+        forecast=forecast,
+        target=means.target,
+        weights_sha256=known.sha256,
+    )
+
+
+def _replayed(path: Path, coupling: Coupling, config: PruneConfig, known: Checkpoint) -> PrunePlan:
     plan = read_plan(path)
     if config_of(plan) != config:
         raise UsageError(
             f"the settings are not those of the plan {path}", wanted="the plan's own", do="give --plan alone"
         )
+    require_fits(plan, coupling, weights_sha256=known.sha256)
     return plan
 
 
-def _plan_and_cut(module: nn.Module, sha256: str, config: PruneConfig, replayed: PrunePlan | None) -> PrunePlan:
-    """Cut a stock network in place, and return the plan that it was cut by."""
-    from slimdeploy.yolo import coupling, prunable
-
-    prunable.split(module)
-    coupled = coupling.couple(module, (config.imgsz, config.imgsz))
-    log.info("%d groups of coupled channels in %d convolutions", len(coupled.groups), len(coupled.layers))
-    if replayed is None:
-        plan = make_plan(coupled, coupling.scale_importance(module, coupled), config, weights_sha256=sha256)
-    else:
-        require_fits(replayed, coupled, weights_sha256=sha256)
-        plan = replayed
-    coupling.cut(module, coupled, {group.name: group.kept for group in plan.groups})
-    prunable.join(module)
-    return plan
+def _origin(plan: PrunePlan) -> dict[str, Any]:
+    latency = as_json(plan.latency) if plan.latency else None
+    if latency:
+        del latency["saved_ms"]
+    return {"stage": "prune", "weights_sha256": plan.weights_sha256, "planned_latency": latency}
 
 
 def _require_as_planned(module: nn.Module, plan: PrunePlan) -> None:

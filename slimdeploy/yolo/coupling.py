@@ -145,6 +145,7 @@ def _as_layer(name: str, parts: _Parts, positions: Mapping[str, int]) -> ConvLay
         kernel=conv.kernel_size[0] * conv.kernel_size[1],
         positions=positions[parts.paths[name]],
         scalars_per_output=int(conv.bias is not None) + (2 if norm is not None else 0),
+        stride=conv.stride[0],
     )
 
 
@@ -156,6 +157,16 @@ def _require_complete(parts: _Parts, groups: Sequence[CoupledGroup], whole: Sequ
 def _require(holds: bool, wrong: str) -> None:
     if not holds:
         raise StageFailed(f"the network's channels cannot be told apart: {wrong}", do="report this as a bug")
+
+
+def convolutions_of(module: nn.Module) -> dict[str, Any]:
+    """Return every convolution of a split network by its name."""
+    return _Parts(module).convs
+
+
+def norms_of(module: nn.Module) -> dict[str, Any]:
+    """Return the BatchNorm behind every convolution of a split network, or None, by the convolution's name."""
+    return _Parts(module).norms
 
 
 def scale_importance(module: nn.Module, coupling: Coupling) -> dict[str, tuple[float, ...]]:

@@ -10,11 +10,11 @@ import pytest
 
 from slimdeploy import cli
 from slimdeploy.accuracy.detector import Detector
-from slimdeploy.accuracy.letterbox import letterbox
 from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.backends.registry import backend_for
 from slimdeploy.bench.measure import measure_all
 from slimdeploy.bench.process import Worker
+from slimdeploy.board.letterbox import letterbox
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import DeviceError
 from slimdeploy.records import ModelSpec

@@ -33,14 +33,14 @@ def test_equal_outputs_agree(output):
     found = _parity.compare([(output, output.copy())] * 3)
     assert (found.images, found.boxes) == (3, 90)
     assert (found.box_shift_px, found.score_change, found.raw_difference) == (0, 0, 0)
-    found.require(CONFIG)
+    found.require(CONFIG, "fp32")
 
 
 def test_a_moved_box_that_scores_well_fails_the_gate(output):
     found = _parity.compare([(output, changed(output, 0, 3, 2.0))])
     assert found.box_shift_px == pytest.approx(2.0)
     with pytest.raises(GateError, match=r"moves boxes by up to 2 px"):
-        found.require(CONFIG)
+        found.require(CONFIG, "fp32")
 
 
 def test_a_wider_box_moves_its_corners_by_half(output):
@@ -62,7 +62,7 @@ def test_a_box_that_only_the_graph_finds_is_compared(output):
 
 def test_a_changed_score_fails_the_gate_wherever_it_is(output):
     with pytest.raises(GateError, match=r"changes scores by up to 0\.03"):
-        _parity.compare([(output, changed(output, 4, 45, 0.03))]).require(CONFIG)
+        _parity.compare([(output, changed(output, 4, 45, 0.03))]).require(CONFIG, "fp32")
 
 
 def test_where_nothing_scores_well_the_best_boxes_are_compared(output):
@@ -76,7 +76,7 @@ def test_an_output_that_is_no_number_fails_the_gate(output, value):
     actual = output.copy()
     actual[1, 3] = value
     with pytest.raises(GateError):
-        _parity.compare([(output, actual)]).require(CONFIG)
+        _parity.compare([(output, actual)]).require(CONFIG, "fp32")
 
 
 def write_data(folder, *, train, val):

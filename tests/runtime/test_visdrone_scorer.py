@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from visdrone_reference import reference_figures
 
 from slimdeploy.accuracy import visdrone as official
-from slimdeploy.accuracy.boxes import Detections, Truths
+from slimdeploy.accuracy.boxes import Truths
 from slimdeploy.accuracy.visdrone import figures, judge, scorer_for
 from slimdeploy.accuracy.visdrone_match import Found
+from slimdeploy.board.boxes import Detections
 from slimdeploy.cli import app
 from slimdeploy.data import visdrone
 from slimdeploy.data.dataset import read_dataset

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from agent_process import run_agent
 
 from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.backends.registry import backend_for
@@ -67,10 +68,18 @@ def output_of(path, images, backend=""):
 
 def test_a_bundle_is_whole_and_its_record_names_what_it_was_made_from(fp32):
     verify(fp32)
-    assert {p.name for p in fp32.iterdir()} == {"model.fp32.onnx", "manifest.json", "labels.txt", "LICENSE", "run.json"}
+    own = {"model.fp32.onnx", "manifest.json", "labels.txt", "LICENSE", "run.json", "agent.pyz", "golden"}
+    assert {p.name for p in fp32.iterdir()} == own
     record = json.loads((fp32 / "run.json").read_text(encoding="utf-8"))
     assert set(record["inputs"]) == {"weights", "target", "data"}
     assert record["results"]["check"]["images"] == 8
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_bundle_passes_the_check_of_its_own_agent(fp32, fp16, precision):
+    ended = run_agent({"fp32": fp32, "fp16": fp16}[precision], "check")
+    assert (ended.code, ended.told.get("missing")) == (0, 0), ended.err
+    assert ended.told["expected"] > 0
 
 
 def test_an_fp32_graph_gives_what_the_network_gives(fp32, network, images):
@@ -287,7 +296,10 @@ def test_json_gives_one_object_on_stdout_with_the_check(tiny_weights, tmp_path, 
     [
         pytest.param(("--target", "orin-nano"), "no target 'orin-nano'", id="unknown target"),
         pytest.param(("--imgsz", "100"), "multiple of 32", id="size between strides"),
-        pytest.param(("--precision", "int4"), "fp32 or fp16", id="unknown precision"),
+        pytest.param(("--precision", "int4"), "fp32, fp16 or int8", id="unknown precision"),
+        pytest.param(("--precision", "int8"), "name their YAML with --data", id="int8 without data"),
+        pytest.param(("--precision", "int8", "--target", "nano"), "nano does not gain from int8", id="int8 on a Nano"),
+        pytest.param(("--opset", "18", "--target", "orin-nx-16gb"), "17 or less", id="opset above the target's"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(tiny_weights, tmp_path, monkeypatch, capsys, flags, says):

@@ -15,7 +15,7 @@ from slimdeploy.configs import PruneConfig
 from slimdeploy.errors import CheckpointError, GateError, OutputExists, UsageError
 from slimdeploy.lineage import read_run, sha256_file
 from slimdeploy.stages.plan import config_of, make_plan, read_plan
-from slimdeploy.stages.prune import prune
+from slimdeploy.stages.prune import Means, prune
 from slimdeploy.yolo import checkpoint, coupling, macs, prunable
 
 SIDE = 64
@@ -109,20 +109,20 @@ def test_a_share_of_zero_changes_no_output_and_marks_nothing(tiny_weights, tmp_p
 
 def test_replaying_a_plan_gives_equal_outputs(halved, tiny_weights, tmp_path):
     plan = halved / "plan.json"
-    again = prune(tiny_weights, config_of(read_plan(plan)), tmp_path / "again", plan=plan)
+    again = prune(tiny_weights, config_of(read_plan(plan)), tmp_path / "again", means=Means(plan=plan))
     assert torch.equal(outputs(again), outputs(halved / "pruned.pt"))
     assert read_plan(again.parent / "plan.json") == read_plan(plan)
 
 
 def test_a_plan_for_other_weights_is_refused_and_leaves_nothing(halved, tmp_path):
     with pytest.raises(UsageError, match="made for the weights"):
-        prune(halved / "pruned.pt", HALF, tmp_path / "out", plan=halved / "plan.json")
+        prune(halved / "pruned.pt", HALF, tmp_path / "out", means=Means(plan=halved / "plan.json"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_other_than_those_of_the_plan_are_refused(halved, tiny_weights, tmp_path):
     with pytest.raises(UsageError, match="not those of the plan"):
-        prune(tiny_weights, PruneConfig(macs=0.1), tmp_path / "out", plan=halved / "plan.json")
+        prune(tiny_weights, PruneConfig(macs=0.1), tmp_path / "out", means=Means(plan=halved / "plan.json"))
 
 
 def test_a_pruned_network_can_be_pruned_again(halved, tmp_path):

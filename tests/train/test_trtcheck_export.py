@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import onnx
 import pytest
 
@@ -41,6 +42,39 @@ def test_an_exported_yolov8n_is_accepted_and_built(weights, precision, tmp_path)
     assert board["nvidia_parser"] == "accepted"
     assert board["nvidia_parser_version"].startswith("TensorRT-RTX 1.")
     assert check_graph(bundle / f"model.{precision}.onnx", build=True).built
+
+
+@needs_parser
+@pytest.mark.parametrize("weights", ["dense", "pruned"], indirect=True)
+def test_both_int8_graphs_of_a_yolov8n_are_accepted_and_built(weights, tiny_data, tmp_path):
+    config = ExportConfig(imgsz=(64, 64), precision="int8", check_images=2, calibration_images=4)
+    bundle = export(weights, load_target("orin-nx-16gb"), config, tmp_path / "bundle", data=tiny_data)
+    graphs = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["graphs"]
+    assert {graph["file"]: graph["nvidia_parser"] for graph in graphs} == {
+        "model.int8.onnx": "accepted", "model.int8-fp16.onnx": "accepted", "model.fp16.onnx": "accepted",
+    }  # fmt: skip
+    for graph in graphs[:2]:
+        assert check_graph(bundle / graph["file"], build=True).built
+
+
+@needs_parser
+def test_onnx_runtimes_default_quantisation_is_refused_with_the_parsers_own_message(tiny_weights, tmp_path):
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Images(CalibrationDataReader):
+        left = 1
+
+        def get_next(self):
+            self.left -= 1
+            return {"images": np.ones((1, 3, 64, 64), np.float32)} if self.left >= 0 else None
+
+    bundle = export(tiny_weights, load_target("cpu"), ExportConfig(imgsz=(64, 64), check_images=2), tmp_path / "bundle")
+    quantize_static(bundle / "model.fp32.onnx", tmp_path / "default.onnx", Images(), op_types_to_quantize=["Conv"])
+    verdict = check_graph(tmp_path / "default.onnx")
+    assert verdict.outcome == "refused"
+    said = str(verdict.complaints[0])
+    assert said.startswith("INVALID_NODE at QuantizeLinear 'images_QuantizeLinear'")
+    assert "Non-zero zero point is not supported" in said
 
 
 def invoke(monkeypatch, capsys, *arguments):

@@ -137,7 +137,13 @@ def test_doctor_works_without_any_extra_and_names_the_pip_lines():
     ended = without_extras("doctor", "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert {verb for verb, state in found["verbs"].items() if state["works"]} == {"bundle", "gate", "targets", "doctor"}
+    assert {verb for verb, state in found["verbs"].items() if state["works"]} == {
+        "bundle",
+        "plan",
+        "gate",
+        "targets",
+        "doctor",
+    }
     assert {name: extra["install"] for name, extra in found["extras"].items()} == {n: pip_line(n) for n in EXTRAS}
 
 
@@ -146,6 +152,7 @@ def test_doctor_works_without_any_extra_and_names_the_pip_lines():
     [
         pytest.param(["train", "--data", "data.yaml", "--out", "out"], id="train"),
         pytest.param(["sparsify", "dense.pt", "--data", "data.yaml", "--out", "out"], id="sparsify"),
+        pytest.param(["latency", "--target", "cpu", "--out", "out"], id="latency"),
         pytest.param(["prune", "dense.pt", "--channels", "0.5", "--out", "out"], id="prune"),
         pytest.param(["finetune", "dense.pt", "--data", "data.yaml", "--out", "out"], id="finetune"),
         pytest.param(["val", "model.onnx", "--data", "data.yaml"], id="val"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slimdeploy.bundle import verify
-from slimdeploy.bundle.manifest import Contents, published_schema, read_manifest, validate
+from slimdeploy.bundle.manifest import Contents, Graph, published_schema, read_manifest, validate
 from slimdeploy.bundle.pack import licence_text, pack
 from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import ArtifactError
@@ -49,10 +49,13 @@ def contents() -> Contents:
             name="board", title="A board", kind="jetson", runtime="tensorrt", precisions=("fp32", "fp16"),
             alignment={"fp32": 8, "fp16": 8}, opset=13, tensorrt=("8.5.2",),
         ),
-        opset=13,
-        ir_version=7,
         check=CHECK,
-        float_nodes=({"node": "softmax", "why": "decoding"},),
+        graphs=(
+            Graph(
+                file="model.fp16.onnx", precision="fp16", body="float16", opset=13, ir_version=7, box_shift_px=0.2,
+                score_change=0.001, float_nodes=({"node": "softmax", "why": "decoding"},),
+            ),
+        ),
     )  # fmt: skip
 
 
@@ -79,6 +82,14 @@ def test_a_manifest_says_that_no_board_and_no_parser_has_seen_the_graph(bundle):
     board = read_manifest(bundle)["board"]
     assert (board["run"], board["nvidia_parser"]) == ("not run", "not run")
     assert board["build"].endswith("--onnx=model.fp16.onnx --saveEngine=model.engine --fp16")
+
+
+def test_a_manifest_lists_every_graph_with_the_command_that_builds_it(bundle):
+    (graph,) = read_manifest(bundle)["graphs"]
+    assert (graph["file"], graph["precision"], graph["body"], graph["opset"]) == (
+        "model.fp16.onnx", "fp16", "float16", 13,
+    )  # fmt: skip
+    assert graph["build"] == read_manifest(bundle)["board"]["build"]
 
 
 def test_labels_are_the_classes_in_label_order(bundle):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slimdeploy.accuracy.letterbox import letterbox, place
+from slimdeploy.board.letterbox import letterbox, place
 
 SIZES = [(320, 320), (427, 640), (1080, 1920), (765, 1360), (33, 500), (500, 33), (97, 61), (1, 300)]
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
-from slimdeploy.accuracy.boxes import Floats
+from slimdeploy.board.boxes import Floats, Pixels
+from slimdeploy.board.pixels import SHARES, resize, write_planes
 
 PADDING_VALUE = 114
-_SHARES = np.arange(256, dtype=np.float32) / np.float32(255)  # looked up, which is quicker than dividing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class Placement:
     """Where an image lies in a detector's input.
 
@@ -45,7 +43,7 @@ class Placement:
 
 
 def letterbox(
-    image: npt.NDArray[np.uint8], imgsz: tuple[int, int], *, round_up: bool = False, out: Floats | None = None
+    image: Pixels, imgsz: tuple[int, int], *, round_up: bool = False, out: Floats | None = None
 ) -> tuple[Floats, Placement]:
     """Scale an image into a detector's input and pad the rest, the image in the middle.
 
@@ -61,14 +59,13 @@ def letterbox(
     """
     placement = place(image.shape[:2], imgsz, round_up=round_up)
     height, width = placement.resized
-    if image.shape[:2] != (height, width):
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    bottom, right = placement.top + height, placement.left + width
     input_chw = np.empty((3, *imgsz), dtype=np.float32) if out is None else out
-    if (height, width) != imgsz:
-        input_chw.fill(_SHARES[PADDING_VALUE])
-    inside = input_chw[:, placement.top : placement.top + height, placement.left : placement.left + width]
-    for channel, plane in zip((2, 1, 0), cv2.split(image), strict=True):  # BGR to RGB
-        cv2.LUT(plane, _SHARES, dst=inside[channel])
+    input_chw[:, : placement.top] = input_chw[:, bottom:] = SHARES[PADDING_VALUE]
+    input_chw[:, :, : placement.left] = input_chw[:, :, right:] = SHARES[PADDING_VALUE]
+    if image.shape[:2] != (height, width):
+        image = resize(image, (height, width))
+    write_planes(image, input_chw[:, placement.top : bottom, placement.left : right])
     return input_chw, placement
 
 
@@ -77,7 +74,11 @@ def place(size: tuple[int, ...], imgsz: tuple[int, int], *, round_up: bool = Fal
     height, width = size
     gain = min(imgsz[0] / height, imgsz[1] / width)
     fit = math.ceil if round_up else round
-    resized = tuple(min(max(int(fit(side * gain)), 1), most) for side, most in zip((height, width), imgsz, strict=True))
+    resized = (_within(fit(height * gain), imgsz[0]), _within(fit(width * gain), imgsz[1]))
     left = round((imgsz[1] - resized[1]) / 2 - 0.1)
     top = round((imgsz[0] - resized[0]) / 2 - 0.1)
-    return Placement(original=(height, width), resized=(resized[0], resized[1]), left=left, top=top)
+    return Placement(original=(height, width), resized=resized, left=left, top=top)
+
+
+def _within(side: float, most: int) -> int:
+    return min(max(int(side), 1), most)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
-from slimdeploy.accuracy.boxes import Detections, Floats, Labels
+import numpy as np
+
+from slimdeploy.board.boxes import Detections, Floats
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 MAX_CANDIDATES = 30_000  # ultralytics' max_nms
 CLASS_OFFSET_PX = np.float32(7680)  # ultralytics' max_wh: moves classes apart, so that one NMS serves them all
@@ -23,11 +27,11 @@ def decode(output: Floats, *, conf: float, iou: float, max_det: int, multi_label
         multi_label: let one anchor give a box for each class above `conf`, as ultralytics' validator does, and
             not for its best class alone, as its predictor does.
     """
-    boxes, scores, labels = _candidates(output, np.float32(conf), multi_label=multi_label)
-    order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
-    boxes, scores, labels = boxes[order], scores[order], labels[order]
+    found = candidates(output, conf, multi_label=multi_label)
+    order = np.argsort(-found.scores, kind="stable")[:MAX_CANDIDATES]
+    boxes, labels = found.xyxy[order], found.labels[order]
     kept = suppress(boxes + labels[:, None].astype(np.float32) * CLASS_OFFSET_PX, iou=iou, most=max_det)
-    return Detections(xyxy=boxes[kept], scores=scores[kept], labels=labels[kept])
+    return Detections(xyxy=boxes[kept], scores=found.scores[order][kept], labels=labels[kept])
 
 
 def suppress(xyxy: Floats, *, iou: float, most: int) -> npt.NDArray[np.int64]:
@@ -74,14 +78,15 @@ def _greedy(over: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return stays
 
 
-def _candidates(output: Floats, conf: np.float32, *, multi_label: bool) -> tuple[Floats, Floats, Labels]:
-    scores = output[4:]  # (classes, anchors)
-    anchors = np.flatnonzero(scores.max(axis=0) > conf)
+def candidates(output: Floats, conf: float, *, multi_label: bool = False) -> Detections:
+    """Return every box whose score is above `conf`, in the order of the anchors; see `decode`."""
+    lowest, scores = np.float32(conf), output[4:]  # (classes, anchors)
+    anchors = np.flatnonzero(scores.max(axis=0) > lowest)
     cxcywh, scores = output[:4, anchors].T, scores[:, anchors].T
     half = cxcywh[:, 2:] / 2
     xyxy = np.concatenate([cxcywh[:, :2] - half, cxcywh[:, :2] + half], axis=1)
     if multi_label and scores.shape[1] > 1:
-        rows, labels = np.nonzero(scores > conf)
-        return xyxy[rows], scores[rows, labels], labels
+        rows, labels = np.nonzero(scores > lowest)
+        return Detections(xyxy=xyxy[rows], scores=scores[rows, labels], labels=labels)
     labels = scores.argmax(axis=1)
-    return xyxy, scores[np.arange(len(labels)), labels], labels
+    return Detections(xyxy=xyxy, scores=scores[np.arange(len(labels)), labels], labels=labels)

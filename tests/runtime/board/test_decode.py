@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slimdeploy.accuracy.decode import decode, overlaps, suppress
+from slimdeploy.board.decode import decode, overlaps, suppress
 
 EMPTY = dict(conf=0.001, iou=0.7, max_det=300)
 

@@ -1,0 +1,95 @@
+"""`python3 agent.pyz VERB`: what the agent does on the board, verb by verb."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence
+
+from slimdeploy.board.errors import INTERRUPTED_EXIT_CODE, AgentError, DeviceError
+from slimdeploy.board.machine import Machine, this_machine
+
+ENGINES = "engines"  # below the bundle, unless --cache names another folder
+
+Outcome = Mapping[str, Any]
+Verb = Callable[[argparse.Namespace, Machine], "tuple[Outcome, str]"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb, print its outcome and return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        outcome, text = arguments.verb(arguments, this_machine(os.environ))
+    except AgentError as error:
+        return _told(error, as_json=arguments.json)
+    except KeyboardInterrupt:
+        sys.stderr.write("agent: interrupted\n")
+        return INTERRUPTED_EXIT_CODE
+    except OSError as error:
+        return _told(DeviceError(f"the system refused: {error}"), as_json=arguments.json)
+    sys.stdout.write((json.dumps(outcome) if arguments.json else text) + "\n")
+    return 0
+
+
+def _told(error: AgentError, *, as_json: bool) -> int:
+    if as_json:
+        sys.stdout.write(json.dumps(error.as_json()) + "\n")
+    sys.stderr.write(f"agent: {error}\n")
+    return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="agent", description="The board's side of a slimdeploy bundle.")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _add(verbs, "probe", _probe, "what board this is and what it brings")
+    _with_engine(_add(verbs, "check", _check, "run the golden sample through the engine"))
+    return parser
+
+
+def _add(verbs: Any, name: str, verb: Verb, what: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
+    parser.set_defaults(verb=verb)
+    parser.add_argument("--bundle", type=Path, default=_own_folder(), metavar="DIR", help="the bundle's folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    return parser
+
+
+def _with_engine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where engines lie; by default in the bundle")
+    parser.add_argument("--runtime", default="", metavar="NAME", help="tensorrt or onnxruntime")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of ONNX Runtime; by default every core")
+    return parser
+
+
+def _own_folder() -> Path:
+    """The folder that agent.pyz lies in: it travels inside the bundle."""
+    return Path(sys.argv[0]).resolve().parent
+
+
+def _probe(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, str]:
+    from slimdeploy.board.probe import as_text, probe
+
+    facts = probe(machine, arguments.bundle)
+    return facts, as_text(facts)
+
+
+def _check(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, str]:
+    from slimdeploy.board.bundle import read_bundle
+    from slimdeploy.board.check import as_text, check
+
+    result = check(read_bundle(arguments.bundle), _engines(arguments, machine))
+    return result, as_text(result)
+
+
+def _engines(arguments: argparse.Namespace, machine: Machine) -> Any:
+    from slimdeploy.board.sessions import Engines
+
+    return Engines(
+        machine=machine,
+        cache=arguments.cache or arguments.bundle / ENGINES,
+        runtime=arguments.runtime,
+        threads=arguments.threads,
+    )

@@ -1,0 +1,90 @@
+"""Read the bundle that the agent travels in: which model, how it is fed, what it must find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+from slimdeploy.board import whole
+from slimdeploy.board.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's folder and what its manifest says.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what manifest.json holds.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def imgsz(self) -> tuple[int, int]:
+        """Height and width of the input, in pixels."""
+        height, width = self.manifest["input"]["shape"][2:]
+        return int(height), int(width)
+
+    @property
+    def batch(self) -> int:
+        """Images a call."""
+        return int(self.manifest["input"]["shape"][0])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in label order."""
+        return tuple(self.manifest["model"]["classes"])
+
+    @property
+    def precision(self) -> str:
+        """Precision of the model: fp32, fp16 or int8."""
+        return str(self.manifest["model"]["precision"])
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file of the bundle after comparing it with its hash.
+
+        Raises:
+            ArtifactError: the manifest does not name it, or it is missing, a link or altered.
+        """
+        known = self.manifest["files"].get(name)
+        if known is None:
+            raise ArtifactError(f"the bundle {self.folder} does not name {name}", do="export the model again")
+        path = self.folder / name
+        if path.is_symlink() or not path.is_file():
+            raise ArtifactError(f"the bundle {self.folder} lacks {name}", do="copy the bundle again")
+        if whole.sha256_file(path) != known["sha256"]:
+            raise ArtifactError(
+                f"the bundle {self.folder} holds an altered {name}", wanted="it as exported", do="copy it again"
+            )
+        return path
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Return a bundle whose manifest names what the agent needs; its files are looked at when they are used.
+
+    Raises:
+        ArtifactError: there is none, it is damaged, or a newer slimdeploy wrote it.
+    """
+    manifest = whole.read_manifest(folder)
+    _require(manifest, folder / whole.MANIFEST)
+    return Bundle(folder=folder, manifest=manifest)
+
+
+def _require(manifest: Mapping[str, Any], path: Path) -> None:
+    """Raise ArtifactError unless a manifest has the parts that are used here."""
+    try:
+        shape, model = manifest["input"]["shape"], manifest["model"]
+        whole = (
+            len(shape) == 4
+            and all(isinstance(side, int) and side > 0 for side in shape)
+            and all(isinstance(model[name], str) for name in ("file", "precision", "task"))
+            and isinstance(model["classes"], list)
+            and isinstance(manifest["files"], dict)
+        )
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise ArtifactError(f"{path} lacks what feeds the model", wanted="a whole manifest", do="export it again")

@@ -1,0 +1,74 @@
+"""Choose the golden sample of a bundle: an image, and the boxes that the exported graph finds in it on the desk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slimdeploy.backends.protocol import INPUT, OUTPUT
+from slimdeploy.backends.registry import backend_for
+from slimdeploy.board import golden
+from slimdeploy.board.boxes import Detections, Floats, Pixels
+from slimdeploy.board.decode import decode
+from slimdeploy.configs import GoldenConfig
+from slimdeploy.records import Artifact
+
+
+def write_golden(folder: Path, artifact: Artifact, inputs: Sequence[Floats], config: GoldenConfig) -> None:
+    """Write `golden/input.npy` and `golden/expected.json`: the input in which the graph finds most.
+
+    Args:
+        folder: the bundle.
+        artifact: the model.
+        inputs: images to choose from, each (3, H, W) RGB in 0..1.
+        config: thresholds and tolerances.
+    """
+    heads = _heads(artifact, inputs)
+    counts = [int((head[4:].max(axis=0) > config.conf).sum()) for head in heads]
+    most = max(range(len(heads)), key=lambda i: (counts[i], float(heads[i][4:].max())))
+    conf = _threshold(heads[most], config)
+    boxes = decode(heads[most], conf=conf, iou=config.iou, max_det=config.max_det, multi_label=False)
+    (folder / golden.INPUT).parent.mkdir()
+    np.save(folder / golden.INPUT, as_pixels(inputs[most]), allow_pickle=False)
+    text = json.dumps(_record(boxes, conf, config)) + "\n"
+    (folder / golden.EXPECTED).write_text(text, encoding="utf-8", newline="\n")
+
+
+def as_pixels(input_chw: Floats) -> Pixels:
+    """Return an input (3, H, W), RGB in 0..1, as the 8-bit image that it was made from, (H, W, 3) BGR."""
+    return np.ascontiguousarray(np.rint(input_chw * 255).astype(np.uint8).transpose(1, 2, 0)[:, :, ::-1])
+
+
+def _heads(artifact: Artifact, inputs: Sequence[Floats]) -> list[Floats]:
+    session = backend_for(artifact).open(artifact)
+    try:
+        batches = (np.stack([one] * artifact.spec.batch) for one in inputs)
+        return [np.array(session.run({INPUT: batch})[OUTPUT][0]) for batch in batches]
+    finally:
+        session.close()
+
+
+def _threshold(head: Floats, config: GoldenConfig) -> float:
+    """The config's confidence; a weak network, which reaches it nowhere, is held to its own best boxes."""
+    best = head[4:].max(axis=0)
+    conf = config.conf if best.max() > config.conf * (1 + config.margin) else float(best.max()) / 2
+    boxes = decode(head, conf=conf, iou=config.iou, max_det=config.max_det, multi_label=False)
+    return conf if len(boxes.scores) < config.max_det else float(boxes.scores[config.max_det // 2])
+
+
+def _record(boxes: Detections, conf: float, config: GoldenConfig) -> dict[str, Any]:
+    return {
+        "schema": golden.SCHEMA,
+        "found_by": "the exported graph, in ONNX Runtime on the CPU",
+        "conf": conf,
+        "iou": config.iou,
+        "max_det": config.max_det,
+        "xyxy": [[round(float(side), 3) for side in box] for box in boxes.xyxy],
+        "scores": [float(score) for score in boxes.scores],
+        "classes": [int(label) for label in boxes.labels],
+        "tolerance": {"box_px": config.box_px, "score": min(config.score, conf * config.margin)},
+    }

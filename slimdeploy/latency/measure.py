@@ -1,0 +1,119 @@
+"""Time every convolution of a network in a worker process, going on where an earlier measurement stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slimdeploy._cores import usable_cores
+from slimdeploy.bench.process import Worker
+from slimdeploy.configs import LatencyConfig
+from slimdeploy.latency.shapes import Kind, Widths, count
+from slimdeploy.latency.table import LayerTime
+
+WORKER = "slimdeploy.latency.worker"
+PROGRESS_S = 10.0
+
+log = logging.getLogger("slimdeploy.latency")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTimes:
+    """What a worker measured: times by kind, and the runtime's name and version."""
+
+    layers: Mapping[Kind, tuple[LayerTime, ...]]
+    backend: str
+    version: str
+
+
+def time_layers(
+    wanted: Mapping[Kind, tuple[Widths, ...]], config: LatencyConfig, *, backend: str, progress: Path
+) -> LayerTimes:
+    """Time convolutions one by one.
+
+    Args:
+        wanted: widths by kind.
+        config: precision, threads, and how long each is timed.
+        backend: the runtime.
+        progress: a file that each time is added to, one JSON object a line. What it holds of the same settings is not
+            measured again; it is left for the caller to remove.
+
+    Raises:
+        DeviceError: the worker died, or gave no answer in time.
+        ArtifactError: the runtime cannot run a convolution.
+        MissingDependency: the runtime is not installed.
+    """
+    done = _resumed(progress, config, backend)
+    total, started, told = count(wanted), time.perf_counter(), time.perf_counter()
+    begun = len(done)
+    if begun:
+        log.info("latency: %d of %d layers measured already", begun, total)
+    with (
+        Worker("the latency table", threads=config.threads, timeout_s=config.timeout_s, module=WORKER) as worker,
+        progress.open("a", encoding="utf-8") as stream,
+    ):
+        for kind, widths in wanted.items():
+            for inputs, outputs in widths:
+                if (key := _key(kind, inputs, outputs)) in done:
+                    continue
+                done[key] = _ask(worker, kind, (inputs, outputs), config, backend)
+                stream.write(json.dumps({"key": key, **done[key]}) + "\n")
+                stream.flush()
+                if (now := time.perf_counter()) - told >= PROGRESS_S:
+                    told, left_s = now, (now - started) / (len(done) - begun) * (total - len(done))
+                    log.info("latency: %d of %d layers, about %.0f s left", len(done), total, left_s)
+    layers = {kind: tuple(_layer_time(done, kind, at) for at in widths) for kind, widths in wanted.items()}
+    last = next(reversed(done.values()))
+    return LayerTimes(layers=layers, backend=last["backend"], version=last["version"])
+
+
+def _ask(worker: Worker, kind: Kind, widths: Widths, config: LatencyConfig, backend: str) -> dict[str, Any]:
+    return worker.ask(
+        "time_layer",
+        kind=dataclasses.asdict(kind),
+        inputs=widths[0],
+        outputs=widths[1],
+        precision=config.precision,
+        threads=config.threads or usable_cores(),
+        budget_s=config.layer_s,
+        backend=backend,
+    )
+
+
+def _key(kind: Kind, inputs: int, outputs: int) -> str:
+    return f"{kind}: {inputs} to {outputs}"
+
+
+def _layer_time(done: Mapping[str, Mapping[str, Any]], kind: Kind, widths: Widths) -> LayerTime:
+    found = done[_key(kind, *widths)]
+    return LayerTime(
+        inputs=widths[0], outputs=widths[1], ms=found["ms"], noise_ms=found["noise_ms"], calls=found["calls"]
+    )
+
+
+def _resumed(progress: Path, config: LatencyConfig, backend: str) -> dict[str, dict[str, Any]]:
+    """Return what an earlier, interrupted measurement of the same settings left; start the file if there is none."""
+    settings = {
+        "backend": backend, "precision": config.precision, "threads": config.threads or usable_cores(),
+        "layer_s": config.layer_s,
+    }  # fmt: skip
+    lines = progress.read_text(encoding="utf-8").splitlines() if progress.exists() else []
+    rows = [row for row in map(_parsed, lines) if row is not None]
+    if not rows or rows[0] != settings:
+        progress.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        return {}
+    return {row.pop("key"): row for row in rows[1:]}
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except ValueError:  # the line that was being written when the measurement was stopped
+        return None
+    return row

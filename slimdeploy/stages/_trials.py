@@ -1,0 +1,143 @@
+"""Measure how much each group of channels matters to what a network finds, and what a whole plan does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimdeploy.channels import Coupling
+from slimdeploy.errors import GateError
+from slimdeploy.records import Sensitivity
+from slimdeploy.stages.losses import trial_width
+from slimdeploy.stages.plan import strongest
+from slimdeploy.stages.widths import Unit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from slimdeploy.data.dataset import Dataset
+
+MACS = 1.5e12  # of all trials together, about half a minute on two cores; larger networks get smaller images
+LEAST_SIDE = 128
+LEAST_IMAGES = 2
+NAMED = 3  # groups that a refusal names
+
+log = logging.getLogger("slimdeploy.prune")
+Importance = Mapping[str, Sequence[float]]
+
+
+class Trials:
+    """A network on a few images, tried with some of its channels gone.
+
+    Args:
+        split: the network, split.
+        coupling: its groups.
+        units: what is narrowed together.
+        importance: one value a channel, for every group by its name.
+        images: the images, each (3, H, W), RGB in 0..1.
+
+    Attributes:
+        alone: what narrowing each unit alone to its trial width does, in the order of the units.
+    """
+
+    def __init__(
+        self, split: nn.Module, coupling: Coupling, units: Sequence[Unit], importance: Importance, images: Sequence[Any]
+    ) -> None:
+        import numpy as np
+        import torch
+
+        from slimdeploy.yolo.sensitivity import Trials as Outputs
+
+        self._units, self._importance = units, importance
+        self._outputs = Outputs(split, coupling, torch.from_numpy(np.stack(images)))
+        self.alone = tuple(self._tried(unit, trial_width(unit)) for unit in units)
+
+    def whole(self, widths: Mapping[str, int]) -> Sensitivity:
+        """Return what a plan as a whole does.
+
+        Raises:
+            GateError: the network found something on the images, and finds nothing any more.
+        """
+        damage, positives = self._outputs.without(self._gone(widths))
+        total = sum(unit.width * len(unit.names) for unit in self._units)
+        done = Sensitivity(
+            groups=tuple(name for unit in self._units for name in unit.names if widths[name] < unit.width),
+            width=total,
+            tried=sum(widths[name] for unit in self._units for name in unit.names),
+            damage=damage,
+            positives=positives,
+        )
+        if positives[0] and not positives[1]:
+            raise self._refusal(widths, positives[0])
+        return done
+
+    def _refusal(self, widths: Mapping[str, int], before: int) -> GateError:
+        alone = [self._tried(unit, widths[unit.names[0]]) for unit in self._units]
+        worst = sorted(alone, key=lambda one: (one.positives[1], -one.damage))[:NAMED]
+        named = ", ".join(f"{one.groups[0]} ({one.width} to {one.tried} channels)" for one in worst)
+        return GateError(
+            f"the plan kills all positives: of {before} on the images, none is left; alone, these take most: {named}",
+            wanted="a plan after which the network still finds something",
+            do="ask for less, or for another --criterion, or give real images with --data",
+        )
+
+    def _tried(self, unit: Unit, width: int) -> Sensitivity:
+        damage, positives = self._outputs.without(self._gone(dict.fromkeys(unit.names, width)))
+        return Sensitivity(groups=unit.names, width=unit.width, tried=width, damage=damage, positives=positives)
+
+    def _gone(self, widths: Mapping[str, int]) -> dict[str, list[int]]:
+        return {
+            name: sorted(set(range(len(self._importance[name]))) - set(strongest(self._importance[name], width)))
+            for name, width in widths.items()
+        }
+
+
+def trial_size(macs: int, imgsz: int, images: int, units: int) -> tuple[int, int]:
+    """Return the side of the input and the number of images that trials use, so that large networks stay bearable.
+
+    Args:
+        macs: multiply-accumulates of one image at `imgsz`.
+        imgsz: side of the square input, in pixels.
+        images: how many are wanted.
+        units: how many trials there will be.
+    """
+    side = imgsz
+    while side > LEAST_SIDE and macs * (side / imgsz) ** 2 * images * units > MACS:
+        side -= 32
+    affordable = int(MACS / (macs * (side / imgsz) ** 2 * units))
+    return side, max(min(images, affordable), min(images, LEAST_IMAGES))
+
+
+def trial_images(data: Path | None, classes: tuple[str, ...], side: int, count: int) -> tuple[list[Any], str]:
+    """Return images for trials, each (3, side, side), and where they come from.
+
+    Args:
+        data: YAML of a data set; its images to train on are taken, evenly spread, since what a network is judged by
+            later must not shape it. None renders scenes.
+        classes: the network's.
+        side: of the square input, in pixels.
+        count: how many.
+    """
+    from slimdeploy.board.letterbox import letterbox
+    from slimdeploy.configs import SceneConfig
+    from slimdeploy.data import scenes
+    from slimdeploy.data.dataset import read_dataset
+    from slimdeploy.data.images import read_image
+
+    if data is None:
+        scene = SceneConfig(size_px=side)
+        pictures = [scenes.render(scene, "train", number)[0] for number in range(count)]
+        return [letterbox(picture, (side, side))[0] for picture in pictures], scenes.NAME
+    dataset = read_dataset(data, check_labels=False)
+    dataset.require_classes(classes)
+    paths = spread(dataset, count)
+    return [letterbox(read_image(path), (side, side))[0] for path in paths], f"images of {dataset.name}"
+
+
+def spread(dataset: Dataset, count: int) -> list[Path]:
+    """Return images spread evenly over a data set's training split, or the val split where there is no other."""
+    paths = dataset.images("train" if "train" in dataset.splits else "val")
+    steps = min(len(paths), count)
+    return [paths[i * len(paths) // steps] for i in range(steps)]
