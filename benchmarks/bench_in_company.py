@@ -44,12 +44,12 @@ def make_models(folder: Path) -> list[Artifact]:
     """Export YOLOv8n with new weights, once for the model and once for each of its companions."""
     from slimdeploy.stages.export import export
     from slimdeploy.targets import load_target
-    from slimdeploy.yolo import checkpoint, trainers
+    from slimdeploy.yolo import checkpoint, training
 
     artifacts = []
     for seed in range(1 + COMPANY):
         weights = folder / f"{seed}.pt"
-        checkpoint.save(trainers.new_network("yolov8n.yaml", ("car", "van"), seed=seed), weights, origin={"seed": seed})
+        checkpoint.save(training.new_network("yolov8n.yaml", ("car", "van"), seed=seed), weights, origin={"seed": seed})
         config = ExportConfig(imgsz=(IMGSZ, IMGSZ), check_images=1)
         bundle = export(weights, load_target("cpu"), config, folder / f"bundle-{seed}")
         artifacts.append(read_artifact(bundle / "model.fp32.onnx"))

@@ -30,8 +30,8 @@ CLASSES = 80
 MAKE = """
 import sys
 from pathlib import Path
-from slimdeploy.yolo import checkpoint, trainers
-module = trainers.new_network(sys.argv[1], tuple(f"class {i}" for i in range(int(sys.argv[2]))), seed=0)
+from slimdeploy.yolo import checkpoint, training
+module = training.new_network(sys.argv[1], tuple(f"class {i}" for i in range(int(sys.argv[2]))), seed=0)
 checkpoint.save(module, Path(sys.argv[3]), origin={})
 """
 

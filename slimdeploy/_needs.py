@@ -12,7 +12,7 @@ _ONNX = ("onnx", "onnxruntime", "onnxsim", "numpy", "cv2", "yaml", "faster_coco_
 _REPORT = ("matplotlib", "jinja2", "numpy")
 # The modules that each extra of pyproject.toml brings; `train` brings `onnx` and `report` with it.
 EXTRAS = {
-    "train": ("torch", "torchvision", "ultralytics", "torch_pruning", *dict.fromkeys(_ONNX + _REPORT)),
+    "train": ("torch", "torchvision", "ultralytics", "torch_pruning", "cloudpickle", *dict.fromkeys(_ONNX + _REPORT)),
     "onnx": _ONNX,
     "openvino": ("openvino", *_ONNX),
     "report": _REPORT,

@@ -80,13 +80,16 @@ class DenseConfig(TrainConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SparsifyConfig(TrainConfig):
-    """Training with an L1 penalty on BatchNorm scales (Network Slimming, Liu et al., ICCV 2017).
+    """Training with a sparsity penalty on BatchNorm scales (Network Slimming, Liu et al., ICCV 2017).
 
     Attributes:
         sr: strength of the penalty. Under the proximal form a scale can lose at most sr times the sum of all learning
             rates, and YOLOv8's scales start near 1: 0.02 suits some 8,000 steps, fewer steps want more.
         penalty: `proximal` soft-thresholds the scales after the step (exact zeros, the same with every
             optimizer); `subgradient` adds sr * sign(gamma) to the gradient after unscaling and clipping.
+        scope: `coupled` penalises scales in the groups in which their channels will be removed (group lasso);
+            `layer` penalises each by itself, as the paper does.
+        schedule: `constant`, or `decay` along a line to a tenth of sr in the last epoch.
         optimizer: SGD, as in the paper: Adam divides each scale's gradient by its size, which is what tells a needed
             channel from an unneeded one.
     """
@@ -97,12 +100,30 @@ class SparsifyConfig(TrainConfig):
     lrf: float = 0.1
     sr: float = 0.02
     penalty: str = "proximal"
+    scope: str = "coupled"
+    schedule: str = "constant"
     close_mosaic: int = 0
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         _check(self.sr >= 0, f"a penalty strength sr of {self.sr}", "0 or more")
         _check(self.penalty in ("proximal", "subgradient"), f"a penalty {self.penalty!r}", "proximal or subgradient")
+        _check(self.scope in ("coupled", "layer"), f"a scope {self.scope!r}", "coupled or layer")
+        _check(self.schedule in ("constant", "decay"), f"a schedule {self.schedule!r}", "constant or decay")
+
+
+def strength_at(settings: Mapping[str, Any], epoch: int, epochs: int) -> float:
+    """Return the penalty's strength in an epoch.
+
+    Args:
+        settings: `sr` and `schedule`, as SparsifyConfig holds them.
+        epoch: counted from 0.
+        epochs: of the whole training.
+
+    Source: a line to a tenth is what the YOLO forks of Network Slimming use: sr * (1 - 0.9 * epoch / epochs).
+    """
+    sr = float(settings["sr"])
+    return sr * (1 - 0.9 * epoch / max(1, epochs - 1)) if settings["schedule"] == "decay" else sr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +132,14 @@ class FinetuneConfig(TrainConfig):
 
     Attributes:
         teacher_weight: weight of the distillation loss when there is a teacher (ultralytics' `dis`).
+        scratch: draw new weights and keep the shape alone: the control of "Rethinking the Value of Network Pruning"
+            (Liu et al., ICLR 2019), to be given the budget of all the stages that it stands against.
     """
 
     epochs: int = 30
     lr0: float = 0.001
     teacher_weight: float = 6.0
+    scratch: bool = False
 
 
 SHARES = ("channels", "macs")  # budgets that are a share to remove
@@ -224,6 +248,22 @@ class LatencyConfig:
         _check(self.layer_s > 0, f"{self.layer_s} s a layer", "more than 0")
         _check(self.wholes >= 2, f"{self.wholes} whole networks", "2 or more, since they fix a line")
         _check(self.samples >= 6, f"{self.samples} samples", "6 or more")
+
+
+def share_of_pass(config: PruneConfig, passes: int) -> PruneConfig:
+    """Return what each of several passes removes, so that all of them together remove what the config asks for.
+
+    Each pass takes the same share of what the one before it left, or is the same number of times as fast.
+
+    Raises:
+        UsageError: the budget is a latency or a frame rate, of which a pass has no part.
+    """
+    if passes == 1:
+        return config
+    budget, asked = config.budget
+    _check(budget in (*SHARES, "speedup"), f"{passes} passes to a {budget}", "channels, macs or speedup")
+    part = 1 - (1 - asked) ** (1 / passes) if budget in SHARES else asked ** (1 / passes)
+    return dataclasses.replace(config, **{budget: part})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from slimdeploy.errors import OutputExists, UsageError
 
 SCHEMA = 1
 RUN_FILE = "run.json"
+WORK = "work"  # below a resumable stage's folder, until it is whole
 RECIPE_FILE = "recipe.json"  # tells a recipe's folder from any other, and what it was asked for
 RECORDED_PACKAGES = (
     "torch", "ultralytics", "torch-pruning", "onnx", "onnxruntime", "onnxsim", "openvino", "numpy",
@@ -128,8 +129,42 @@ def whole_folder(out: Path) -> Iterator[Path]:
         raise
 
 
+def partial_of(out: Path) -> Path:
+    """Return where a stage that can be resumed works until it is whole: `out` with `.partial` behind its name."""
+    return out.with_name(f"{out.name}.partial")
+
+
 @contextmanager
-def stage_run(stage: str, *, config: Any, inputs: Mapping[str, Input], out: Path) -> Iterator[Run]:
+def resumable_folder(out: Path) -> Iterator[Path]:
+    """Give the folder `partial_of(out)` and rename it to `out` when the block ends well.
+
+    On an error it stays where it is if the block made a folder `work` with anything in it, so that work can go on.
+
+    Raises:
+        OutputExists: `out` is there already.
+        UsageError: the folder that would hold `out` cannot be made.
+    """
+    refuse_existing(out)
+    partial = partial_of(out)
+    try:
+        (partial / WORK).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(f"cannot write into {out.parent}: {error.strerror}", do="name another folder") from error
+    try:
+        yield partial
+        refuse_existing(out)
+        partial.rename(out)
+    except BaseException:
+        if not any((partial / WORK).iterdir()):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(out / WORK)  # only now: until the rename, it is what work could go on from
+
+
+@contextmanager
+def stage_run(
+    stage: str, *, config: Any, inputs: Mapping[str, Input], out: Path, resumable: bool = False
+) -> Iterator[Run]:
     """Run one stage: one new folder, with run.json beside its outputs.
 
     Args:
@@ -137,12 +172,13 @@ def stage_run(stage: str, *, config: Any, inputs: Mapping[str, Input], out: Path
         config: the stage's frozen config dataclass.
         inputs: what is read, by its role.
         out: the folder to make.
+        resumable: keep what is done when the stage is stopped, in `partial_of(out)`.
 
     Raises:
         OutputExists: `out` is there already.
     """
     started = time.perf_counter()
-    with whole_folder(out) as folder:
+    with resumable_folder(out) if resumable else whole_folder(out) as folder:
         run = Run(folder=folder)
         yield run
         record = {

@@ -11,11 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimdeploy._needs import require
-from slimdeploy.configs import FIGURES, ExportConfig, LatencyConfig, PruneConfig
+from slimdeploy.configs import FIGURES, ExportConfig, LatencyConfig, PruneConfig, share_of_pass
 from slimdeploy.errors import OutputExists, UsageError
-from slimdeploy.lineage import RECIPE_FILE, RUN_FILE, Input, config_dict, file_input, read_run, write_json
+from slimdeploy.lineage import (
+    RECIPE_FILE,
+    RUN_FILE,
+    Input,
+    config_dict,
+    file_input,
+    fingerprint,
+    partial_of,
+    read_run,
+    write_json,
+)
 from slimdeploy.recipes import Recipe
 from slimdeploy.records import Report
+from slimdeploy.stages._training import unfinished_fingerprint
 from slimdeploy.targets import alignment_for, load_target
 
 if TYPE_CHECKING:
@@ -101,12 +112,22 @@ class _Way:
 
     def checkpoints(self) -> dict[str, Path]:
         """Make the dense, sparse, pruned and tuned checkpoints; return them by name, in order."""
-        models = {"dense": self._train() if self.recipe.train else self._given()}
+        dense = self._train() if self.recipe.train else self._given()
+        models = {"dense": dense}
+        for number in range(1, self.recipe.passes + 1):
+            suffix = f"-{number}" if self.recipe.passes > 1 else ""
+            found = self._pass(list(models.values())[-1], dense, f"pass{suffix}/" if suffix else "")
+            models |= {f"{name}{suffix}": path for name, path in found.items()}
+        return models
+
+    def _pass(self, start: Path, dense: Path, place: str) -> dict[str, Path]:
+        """Sparsify, prune and fine-tune once, in folders below `place`; return what was made, by name."""
+        models = {}
         if self.recipe.sparsify:
-            models["sparse"] = self._sparsify(models["dense"])
-        models["pruned"] = self._prune(list(models.values())[-1])
+            models["sparse"] = self._sparsify(start, place)
+        models["pruned"] = self._prune(models.get("sparse", start), place)
         if self.recipe.finetune:
-            models["tuned"] = self._finetune(models["pruned"], models["dense"])
+            models["tuned"] = self._finetune(models["pruned"], dense, place)
         return models
 
     def _given(self) -> Path:
@@ -126,32 +147,35 @@ class _Way:
         )  # fmt: skip
         return ensure(step, self.out) / OUTPUT
 
-    def _sparsify(self, dense: Path) -> Path:
+    def _sparsify(self, dense: Path, place: str) -> Path:
         from slimdeploy.stages.sparsify import OUTPUT, sparsify
 
         config = self.recipe.sparsify
         assert config is not None
         inputs = {"weights": file_input(dense), "data": self.data}
         step = Step(
-            folder="sparsify", stage="sparsify", config=config, inputs=inputs,
+            folder=f"{place}sparsify", stage="sparsify", config=config, inputs=inputs,
             make=lambda out: sparsify(dense, self.recipe.data, config, out, trust=self.trust),
         )  # fmt: skip
         return ensure(step, self.out) / OUTPUT
 
-    def _prune(self, weights: Path) -> Path:
+    def _prune(self, weights: Path, place: str) -> Path:
         from slimdeploy.stages.prune import OUTPUT, prune
 
         precisions = [config.precision for config in self.recipe.export]
         alignment = max(self.recipe.prune.alignment, alignment_for(self.target, precisions))
-        config = dataclasses.replace(self.recipe.prune, alignment=alignment, precision=precisions[0])
-        means = self._means(weights, config)
+        config = dataclasses.replace(
+            share_of_pass(self.recipe.prune, self.recipe.passes), alignment=alignment, precision=precisions[0]
+        )
+        means = self._means(weights, config, place)
+        inputs = {"weights": file_input(weights), **means.inputs()}
         step = Step(
-            folder="prune", stage="prune", config=config, inputs={"weights": file_input(weights), **means.inputs()},
+            folder=f"{place}prune", stage="prune", config=config, inputs=inputs,
             make=lambda out: prune(weights, config, out, trust=self.trust, means=means),
         )  # fmt: skip
         return ensure(step, self.out) / OUTPUT
 
-    def _means(self, weights: Path, config: PruneConfig) -> Means:
+    def _means(self, weights: Path, config: PruneConfig, place: str) -> Means:
         """Return what a plan is made with; for a latency on a target that runs here, a table is measured first."""
         from slimdeploy.stages._built import runs_here
         from slimdeploy.stages.latency import TABLE, latency_folder
@@ -163,12 +187,12 @@ class _Way:
             return Means(target=self.target, data=self.recipe.data)
         measuring = LatencyConfig(imgsz=config.imgsz, precision=config.precision, alignment=config.alignment)
         step = Step(
-            folder="latency", stage="latency", config=measuring, inputs={"weights": file_input(weights)},
+            folder=f"{place}latency", stage="latency", config=measuring, inputs={"weights": file_input(weights)},
             make=lambda out: latency_folder(weights, self.target, measuring, out, trust=self.trust),
         )  # fmt: skip
         return Means(target=self.target, table=ensure(step, self.out) / TABLE, data=self.recipe.data)
 
-    def _finetune(self, pruned: Path, dense: Path) -> Path:
+    def _finetune(self, pruned: Path, dense: Path, place: str) -> Path:
         from slimdeploy.stages.finetune import OUTPUT, finetune
 
         config = self.recipe.finetune
@@ -178,7 +202,7 @@ class _Way:
         if teacher:
             inputs["teacher"] = file_input(teacher)
         step = Step(
-            folder="finetune", stage="finetune", config=config, inputs=inputs,
+            folder=f"{place}finetune", stage="finetune", config=config, inputs=inputs,
             make=lambda out: finetune(pruned, self.recipe.data, config, out, teacher=teacher, trust=self.trust),
         )  # fmt: skip
         return ensure(step, self.out) / OUTPUT
@@ -236,8 +260,17 @@ def ensure(step: Step, root: Path) -> Path:
         earlier.rename(folder)
         return folder
     log.info("%s: at work", step.folder)
+    _drop_unfinished(folder, step)
     step.make(folder)
     return folder
+
+
+def _drop_unfinished(folder: Path, step: Step) -> None:
+    """Remove an unfinished training of other settings; one of the same settings goes on."""
+    began = unfinished_fingerprint(folder)
+    if began and began != fingerprint(step.stage, step.config, step.inputs):
+        log.info("%s: an unfinished training with other settings is dropped", step.folder)
+        shutil.rmtree(partial_of(folder))
 
 
 def _is_whole(folder: Path, step: Step) -> bool:

@@ -39,6 +39,7 @@ SECTIONS: Mapping[str, type[Any]] = {
 }
 SHARED = ("imgsz", "device", "seed")  # top-level keys that every section with such a setting inherits
 STRINGS = ("title", "data", "weights", "target")
+PASSES = "passes"
 EXTRA_KEYS: Mapping[str, tuple[str, ...]] = {"finetune": ("distil",), "export": ("precisions",)}
 
 
@@ -53,6 +54,7 @@ class Recipe:
         target: name of a target.
         train, sparsify, prune, finetune: a config for each stage, or None to leave it out.
         distil: whether fine-tuning learns from the dense network.
+        passes: how often to sparsify, prune a part of what the recipe asks for, and fine-tune.
         export: one config for each precision, the first of which every model is compared at.
         bench: how latency is measured.
         val: how accuracy is measured.
@@ -67,6 +69,7 @@ class Recipe:
     prune: PruneConfig
     finetune: FinetuneConfig | None
     distil: bool
+    passes: int
     export: tuple[ExportConfig, ...]
     bench: BenchConfig
     val: ValConfig
@@ -104,7 +107,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"no recipe at {path}", wanted="a TOML file; examples/ has some") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML: {error}") from error
-    known = {*STRINGS, *SHARED, *SECTIONS}
+    known = {*STRINGS, PASSES, *SHARED, *SECTIONS}
     if unknown := sorted(set(raw) - known):
         raise UsageError(f"{path} has the unknown key {unknown[0]!r}", wanted=f"one of {', '.join(sorted(known))}")
     for name in SECTIONS:
@@ -130,10 +133,20 @@ def _recipe(raw: Mapping[str, Any], path: Path, data: Path | None) -> Recipe:
         prune=_config(PruneConfig, raw, "prune"),
         finetune=_config(FinetuneConfig, raw, "finetune") if "finetune" in raw else None,
         distil=bool(raw.get("finetune", {}).get("distil", False)),
+        passes=_passes(raw),
         export=_export_configs(raw),
         bench=_config(BenchConfig, raw, "bench"),
         val=_config(ValConfig, raw, "val"),
     )
+
+
+def _passes(raw: Mapping[str, Any]) -> int:
+    passes = raw.get(PASSES, 1)
+    if not isinstance(passes, int) or isinstance(passes, bool) or passes < 1:
+        raise UsageError(f"passes is {passes!r}", wanted="a whole number, 1 or more")
+    if passes > 1 and "finetune" not in raw:
+        raise UsageError(f"{passes} passes without fine-tuning between them", wanted="a section [finetune]")
+    return passes
 
 
 def _path(raw: Mapping[str, Any], key: str, recipe: Path) -> Path | None:

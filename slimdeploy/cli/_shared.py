@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+from slimdeploy.errors import UsageError
+
+Value = TypeVar("Value")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 OutOption = Annotated[Path, typer.Option("--out", help="The folder to make; it must not exist.")]
@@ -18,6 +22,30 @@ TrustOption = Annotated[
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="A recipe TOML; its section of the verb's name gives settings.")
 ]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option("--resume", help="The .partial folder of a stopped training; needs nothing else."),
+]
+
+
+def given(value: Value | None, name: str) -> Value:
+    """Return what the command line must give unless it resumes.
+
+    Raises:
+        UsageError: it is missing.
+    """
+    if value is None:
+        raise UsageError(f"{name} is missing", wanted=f"{name}, or --resume with the folder of a stopped training")
+    return value
+
+
+def refuse_beside_resume(flags: Mapping[str, Any]) -> None:
+    """Raise UsageError for a setting given beside --resume, which takes every setting from the stopped training."""
+    for name, value in flags.items():
+        if value is not None and value is not False:
+            raise UsageError(
+                f"both --resume and {name}", wanted="--resume alone: the settings are those of the stopped training"
+            )
 
 
 def show(result: Mapping[str, Any], *, text: str, as_json: bool) -> None:

@@ -93,19 +93,41 @@ def _check_fields(record: Any) -> None:
 def read_widths(run: Path) -> tuple[tuple[str, int, int], ...]:
     """Return each convolution's width before and after pruning, or () where the run holds no plan.
 
+    Of several passes, the widths before the first and after the last.
+
     Raises:
-        UsageError: the plan is damaged, or a newer slimdeploy wrote it.
+        UsageError: a plan is damaged, or a newer slimdeploy wrote it.
     """
-    path = next((p for p in (run / PLAN_FILE, run / "prune" / PLAN_FILE) if p.is_file()), None)
-    if path is None:
+    found = [_plan_widths(path) for path in _plans(run)]
+    if not found:
         return ()
+    return tuple((layer, before, found[-1].get(layer, (0, before))[1]) for layer, (before, _) in found[0].items())
+
+
+def _plans(run: Path) -> list[Path]:
+    """Return the plans of a run, in the order of its passes."""
+    single = next((p for p in (run / PLAN_FILE, run / "prune" / PLAN_FILE) if p.is_file()), None)
+    return (
+        [single]
+        if single
+        else sorted(run.glob(f"pass-*/prune/{PLAN_FILE}"), key=lambda path: _pass_number(path.parts[-3]))
+    )
+
+
+def _pass_number(folder: str) -> int:
+    """Return which pass of a recipe a folder belongs to, from 1 on, or 0 for what belongs to none."""
+    number = folder.partition("/")[0].removeprefix("pass-")
+    return int(number) if number.isdecimal() else 0
+
+
+def _plan_widths(path: Path) -> dict[str, tuple[int, int]]:
     plan = read_json(path, what="plan")
     try:
-        return tuple(
-            (str(layer), int(group["width"]), len(group["kept"]))
+        return {
+            str(layer): (int(group["width"]), len(group["kept"]))
             for group in plan["groups"]
             for layer in group["layers"]
-        )
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is damaged: {error!r}", do="prune again") from error
 
@@ -126,6 +148,7 @@ def read_lineage(run: Path) -> tuple[dict[str, Any], ...]:
     return tuple(sorted(records, key=_place_in_order))
 
 
-def _place_in_order(record: Mapping[str, Any]) -> tuple[int, str]:
-    stage = record.get("stage")
-    return (STAGES.index(stage) if stage in STAGES else len(STAGES), str(record["folder"]))
+def _place_in_order(record: Mapping[str, Any]) -> tuple[bool, int, int, str]:
+    stage, folder = record.get("stage"), str(record["folder"])
+    at = STAGES.index(stage) if stage in STAGES else len(STAGES)
+    return (at >= STAGES.index("export"), _pass_number(folder), at, folder)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slimdeploy._needs import needs
 from slimdeploy.configs import FinetuneConfig
-from slimdeploy.errors import CheckpointError
-from slimdeploy.lineage import file_input, stage_run
-from slimdeploy.stages._training import keep_checkpoint
+from slimdeploy.errors import CheckpointError, UsageError
+from slimdeploy.lineage import WORK, file_input
+from slimdeploy.stages._training import Request, keep_weights, resume, training_run
 
+if TYPE_CHECKING:
+    from slimdeploy.records import Checkpoint
+
+NAME = "finetune"
 OUTPUT = "tuned.pt"
 
 
@@ -24,10 +30,12 @@ def finetune(
 ) -> Path:
     """Fine-tune a network in its present shape and write `tuned.pt`, the best epoch.
 
+    A training that was stopped goes on where it was, when it is called again with the same settings.
+
     Args:
         weights: the pruned checkpoint.
         data: the data set's YAML.
-        config: how to train.
+        config: how to train; with `scratch`, from new weights.
         out: the folder to make.
         teacher: a dense checkpoint to distil from, with ultralytics' own distillation.
         trust: open checkpoints even if they hold unknown objects.
@@ -40,23 +48,44 @@ def finetune(
         DataError: the data set is missing, empty, mislabelled or has other classes.
         OutputExists: `out` is there already.
         StageFailed: training broke down.
+        UsageError: there is a teacher, and new weights were asked for: a control learns from the data alone.
     """
     with needs("train"):
         from slimdeploy.data.dataset import read_dataset
-        from slimdeploy.yolo import checkpoint, trainers
+        from slimdeploy.yolo import checkpoint, training
+    if config.scratch and teacher is not None:
+        raise UsageError("both new weights and a teacher", wanted="--scratch or --teacher")
     module, known = checkpoint.load(weights, trust=trust)
     dataset = read_dataset(data)
     dataset.require_classes(known.classes)
     inputs = {"weights": file_input(weights), "data": dataset.as_input()}
+    paths = {"weights": weights, "data": data}
     if teacher is not None:
-        _, taught = checkpoint.load(teacher, trust=trust)
-        if (taught.classes, taught.stride) != (known.classes, known.stride):
-            raise CheckpointError(
-                f"the teacher {teacher} has classes {list(taught.classes)} and stride {taught.stride}",
-                wanted=f"classes {list(known.classes)} and stride {known.stride}",
-            )
-        inputs["teacher"] = file_input(teacher)
-    with stage_run("finetune", config=config, inputs=inputs, out=out) as run:
-        trained = trainers.train(module, data, config, run.folder, teacher=teacher)
-        keep_checkpoint(trained, run, name=OUTPUT, which="best")
+        _require_kin(teacher, checkpoint.load(teacher, trust=trust)[1], known)
+        inputs["teacher"], paths["teacher"] = file_input(teacher), teacher
+    with training_run(Request(stage=NAME, config=config, inputs=inputs, paths=paths, out=out)) as run:
+        start = training.with_new_weights(module, seed=config.seed) if config.scratch else module
+        trained = training.train(start, data, config, run.folder / WORK, teacher=teacher)
+        keep_weights(trained, run, name=OUTPUT, which="best")
     return out / OUTPUT
+
+
+def _require_kin(teacher: Path, taught: Checkpoint, known: Checkpoint) -> None:
+    if (taught.classes, taught.stride) != (known.classes, known.stride):
+        raise CheckpointError(
+            f"the teacher {teacher} has classes {list(taught.classes)} and stride {taught.stride}",
+            wanted=f"classes {list(known.classes)} and stride {known.stride}",
+        )
+
+
+def resume_finetune(folder: Path, *, trust: bool = False) -> Path:
+    """Go on with a fine-tuning that was stopped; returns the path of `tuned.pt`.
+
+    Raises:
+        UsageError: there is no unfinished one in `folder`, or it was begun with other versions.
+    """
+
+    def start(*, paths: Mapping[str, Path], config: FinetuneConfig, out: Path) -> Path:
+        return finetune(paths["weights"], paths["data"], config, out, teacher=paths.get("teacher"), trust=trust)
+
+    return resume(folder, NAME, FinetuneConfig, start)

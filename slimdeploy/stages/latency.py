@@ -58,13 +58,13 @@ def latency(weights: Path | None, target: Target, config: LatencyConfig, out: Pa
         DeviceError: a worker process died, or gave no answer in time.
     """
     with needs("train"):
-        from slimdeploy.yolo import checkpoint, trainers
+        from slimdeploy.yolo import checkpoint, training
     require_here(target)
     refuse_existing(out)
     if not out.parent.is_dir():
         raise UsageError(f"no folder {out.parent}", wanted="an existing folder for the table")
     if weights is None:
-        module = trainers.new_network(config.network, CLASSES, seed=config.seed)
+        module = training.new_network(config.network, CLASSES, seed=config.seed)
     else:
         module, _ = checkpoint.load(weights, trust=trust)
     coupling = coupling_of(module, config.imgsz)

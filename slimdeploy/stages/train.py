@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from slimdeploy._needs import needs
 from slimdeploy.configs import DenseConfig
-from slimdeploy.lineage import stage_run
-from slimdeploy.stages._training import keep_checkpoint
+from slimdeploy.lineage import WORK
+from slimdeploy.stages._training import Request, keep_weights, resume, training_run
 
+NAME = "train"
 OUTPUT = "dense.pt"
 
 
 def train(data: Path, config: DenseConfig, out: Path) -> Path:
     """Train a stock YOLOv8 from new weights and write `dense.pt`.
+
+    A training that was stopped lies in `out` with `.partial` behind its name; called again with the same settings, it
+    goes on at the last whole epoch.
 
     Args:
         data: the data set's YAML.
@@ -31,10 +36,26 @@ def train(data: Path, config: DenseConfig, out: Path) -> Path:
     """
     with needs("train"):
         from slimdeploy.data.dataset import read_dataset
-        from slimdeploy.yolo import trainers
+        from slimdeploy.yolo import training
     dataset = read_dataset(data)
-    with stage_run("train", config=config, inputs={"data": dataset.as_input()}, out=out) as run:
-        module = trainers.new_network(config.architecture, dataset.classes, seed=config.seed)
-        trained = trainers.train(module, data, config, run.folder)
-        keep_checkpoint(trained, run, name=OUTPUT, which="best")
+    request = Request(
+        stage=NAME, config=config, inputs={"data": dataset.as_input()}, paths={"data": data}, out=out
+    )  # fmt: skip
+    with training_run(request) as run:
+        module = training.new_network(config.architecture, dataset.classes, seed=config.seed)
+        trained = training.train(module, data, config, run.folder / WORK)
+        keep_weights(trained, run, name=OUTPUT, which="best")
     return out / OUTPUT
+
+
+def resume_train(folder: Path) -> Path:
+    """Go on with a training that was stopped; returns the path of `dense.pt`.
+
+    Raises:
+        UsageError: there is no unfinished one in `folder`, or it was begun with other versions.
+    """
+
+    def start(*, paths: Mapping[str, Path], config: DenseConfig, out: Path) -> Path:
+        return train(paths["data"], config, out)
+
+    return resume(folder, NAME, DenseConfig, start)

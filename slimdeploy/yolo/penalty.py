@@ -1,77 +1,81 @@
-"""The L1 penalty on BatchNorm scales that makes channels prunable (Network Slimming, Liu et al., ICCV 2017)."""
+"""The sparsity penalty on BatchNorm scales that makes channels prunable.
+
+With v the scales of one channel in all the layers of its group, and L those layers, the penalty is
+sr * sum of sqrt(L) * ||v||: L1 where a group is one layer (Network Slimming, Liu et al., ICCV 2017), and group lasso
+(Yuan & Lin, 2006) where channels of several layers are removed together. The factor sqrt(L) makes scales of equal size
+shrink at the same rate in both.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-SHARES_BELOW = (1e-1, 1e-2, 1e-3)
-HISTOGRAM_EDGES = tuple(i / 20 for i in range(61))  # |gamma| from 0 to 3
+from slimdeploy.yolo import gammas
+from slimdeploy.yolo.gammas import Group
 
 
-class Penalty(Protocol):
-    """Acts on the scales around one optimizer step."""
+@dataclass(slots=True)
+class Penalty:
+    """Acts on the scales around one optimizer step.
 
-    def before_step(self, gammas: list[nn.Parameter]) -> None:
-        """Change the gradients, after unscaling and clipping."""
+    Attributes:
+        groups: the scales that go together.
+        form: `proximal` or `subgradient`.
+        sr: strength in the present epoch.
+    """
 
-    def after_step(self, gammas: list[nn.Parameter], optimizer: Optimizer) -> None:
-        """Change the scales, after the step."""
+    groups: Sequence[Group]
+    form: str
+    sr: float
 
+    def before_step(self) -> None:
+        """Add the subgradient to the gradients, which must be unscaled and clipped already."""
+        if self.form != "subgradient":
+            return
+        for group in self.groups:
+            weight = self.sr * math.sqrt(len(group))
+            norms = _norms(group).clamp(min=torch.finfo(torch.float32).tiny)
+            for one in group:
+                if one.parameter.grad is not None:
+                    one.parameter.grad[one.start : one.stop].add_(one.values / norms, alpha=weight)
 
-class Subgradient:
-    """The paper's form: sr * sign(gamma) joins the gradient."""
-
-    def __init__(self, sr: float) -> None:
-        self.sr = sr
-
-    def before_step(self, gammas: list[nn.Parameter]) -> None:
-        for gamma in gammas:
-            if gamma.grad is not None:
-                gamma.grad.add_(torch.sign(gamma.detach()), alpha=self.sr)
-
-    def after_step(self, gammas: list[nn.Parameter], optimizer: Optimizer) -> None:
-        """Leave the scales as the optimizer made them."""
-
-
-class Proximal:
-    """The proximal form: each scale moves towards 0 by lr * sr and stops there, so zeros are exact."""
-
-    def __init__(self, sr: float) -> None:
-        self.sr = sr
-
-    def before_step(self, gammas: list[nn.Parameter]) -> None:
-        """Leave the gradients alone."""
-
-    def after_step(self, gammas: list[nn.Parameter], optimizer: Optimizer) -> None:
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Move every channel's scales towards 0 by learning rate times sr, where they stop: zeros are exact."""
+        if self.form != "proximal":
+            return
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-        for gamma in gammas:
-            shrink = rates.get(id(gamma), 0.0) * self.sr
-            values = gamma.detach()
-            values.copy_(torch.sign(values) * torch.clamp(values.abs() - shrink, min=0.0))
+        for group in self.groups:
+            norms = _norms(group).clamp(min=torch.finfo(torch.float32).tiny)
+            for one in group:
+                shrink = rates.get(id(one.parameter), 0.0) * self.sr * math.sqrt(len(group))
+                one.values.mul_(torch.clamp(1 - shrink / norms, min=0.0))
+
+    def value(self) -> float:
+        """Return the penalty as it stands beside the detection loss."""
+        total = sum(math.sqrt(len(group)) * float(_norms(group).sum()) for group in self.groups)
+        return self.sr * total
 
 
-def make_penalty(form: str, sr: float) -> Penalty:
-    """Return the penalty of a SparsifyConfig."""
-    return Proximal(sr) if form == "proximal" else Subgradient(sr)
+def make_penalty(module: nn.Module, *, form: str, scope: str, sr: float) -> Penalty:
+    """Return a penalty on a network's scales.
+
+    Args:
+        module: the network, whose parameters the penalty will change in place.
+        form: `proximal` or `subgradient`.
+        scope: `coupled` or `layer`.
+        sr: its strength.
+    """
+    return Penalty(gammas.coupled(module) if scope == "coupled" else gammas.alone(module), form, sr)
 
 
-def scales(module: nn.Module) -> list[nn.Parameter]:
-    """Return the BatchNorm scales of a network, each of shape (channels,)."""
-    return [m.weight for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-
-
-def scale_shares(module: nn.Module) -> dict[str, float]:
-    """Return the share of scales whose magnitude is below each of SHARES_BELOW."""
-    gammas = torch.cat([g.detach().abs().flatten().float().cpu() for g in scales(module)])
-    return {f"below_{edge:g}": float((gammas < edge).float().mean()) for edge in SHARES_BELOW}
-
-
-def scale_histogram(module: nn.Module) -> list[int]:
-    """Return counts of |gamma| in the bins of HISTOGRAM_EDGES; what lies above the last edge joins the last bin."""
-    gammas = torch.cat([g.detach().abs().flatten().float().cpu() for g in scales(module)])
-    counts = torch.histc(gammas.clamp(max=HISTOGRAM_EDGES[-1]), len(HISTOGRAM_EDGES) - 1, 0, HISTOGRAM_EDGES[-1])
-    return [int(c) for c in counts]
+def _norms(group: Group) -> torch.Tensor:
+    """Return the length of every channel's vector of scales; shape (channels,)."""
+    if len(group) == 1:
+        return group[0].values.abs()
+    return torch.stack([one.values for one in group]).norm(dim=0)

@@ -1,179 +1,126 @@
-"""Train a network as it is: ultralytics' loop around a module that is handed in and never rebuilt.
+"""ultralytics' training loop around a module that it keeps, with a penalty at each step and a whole epoch on disk.
 
 Stock training rebuilds the network from its YAML and loads what fits, which regrows a pruned network without a
-word. Here the module itself goes in; ultralytics' `setup_model` leaves a module alone.
+word. Here the module itself goes in; ultralytics' `setup_model` leaves a module alone, and its launch of several GPUs
+hands it on to every process. How to train travels in `setup.json`, so that those processes find it too.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import random
+import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import LOGGER
-from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
+from ultralytics.utils import DEFAULT_CFG, RANK
+from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 
 from slimdeploy._cores import usable_cores
-from slimdeploy.configs import FinetuneConfig, TrainConfig
-from slimdeploy.errors import CheckpointError, StageFailed, UsageError
-from slimdeploy.yolo import process
-from slimdeploy.yolo.checkpoint import count_parameters
-from slimdeploy.yolo.penalty import Penalty, scale_histogram, scale_shares, scales
+from slimdeploy.configs import strength_at
+from slimdeploy.lineage import write_json
+from slimdeploy.yolo import compute, failures, gammas, progress
+from slimdeploy.yolo.penalty import Penalty, make_penalty
 from slimdeploy.yolo.recalibrate import recalibrate
 
 RECALIBRATION_BATCHES = 16
+_EPOCH_STRIDE = 1_000_003  # a prime, so that seeds of epochs and of trainings do not meet
 
 log = logging.getLogger("slimdeploy.train")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What a training left.
-
-    Attributes:
-        best: checkpoint of the epoch with the best fitness.
-        last: checkpoint of the last epoch.
-        epochs: one object an epoch: losses, scores, seconds, and shares of small BatchNorm scales.
-    """
-
-    best: Path
-    last: Path
-    epochs: tuple[dict[str, Any], ...]
-
-
-def new_network(architecture: str, classes: tuple[str, ...], *, seed: int) -> nn.Module:
-    """Return a network with new weights.
-
-    Args:
-        architecture: an ultralytics model YAML, such as `yolov8n.yaml`.
-        classes: class names, in label order.
-        seed: of the weights.
-
-    Raises:
-        CheckpointError: ultralytics knows no such architecture.
-    """
-    torch.manual_seed(seed)
-    LOGGER.setLevel(logging.ERROR)
-    try:
-        module = DetectionModel(architecture, nc=len(classes), verbose=False)
-    except (FileNotFoundError, KeyError, TypeError) as error:
-        raise CheckpointError(f"no architecture {architecture!r}", wanted="one such as yolov8n.yaml") from error
-    module.names = dict(enumerate(classes))
-    module.task = "detect"
-    return module
-
-
-def train(
-    module: nn.Module,
-    data: Path,
-    config: TrainConfig,
-    folder: Path,
-    *,
-    penalty: Penalty | None = None,
-    teacher: Path | None = None,
-) -> Trained:
-    """Train a detector in its present shape.
-
-    Args:
-        module: the network; it is trained in place.
-        data: the data set's YAML.
-        config: how to train.
-        folder: an existing folder for checkpoints and logs.
-        penalty: what acts on the BatchNorm scales at each step.
-        teacher: checkpoint to distil from.
-
-    Raises:
-        StageFailed: the loss became NaN, or the shape changed.
-        UsageError: the task is not `detect`.
-    """
-    if module.task != "detect":
-        raise UsageError(f"a network for the task {module.task!r}", wanted="a detector")
-    parameters = count_parameters(module)
-    process.keep_freed_memory()
-    with process.stdout_to_stderr():
-        LOGGER.setLevel(logging.ERROR)
-        overrides = _overrides(data, config, folder, teacher)
-        trainer = KeepingTrainer(module, penalty, overrides=overrides, cpu_bf16=config.amp and teacher is None)
-        try:
-            trainer.train()
-        except (RuntimeError, FloatingPointError) as error:
-            raise StageFailed(f"training stopped: {error}", do="look at the epochs printed above") from error
-    if not trainer.epochs_done or not trainer.last.exists():
-        raise StageFailed("training wrote no checkpoint", do="look at the epochs printed above")
-    if parameters != count_parameters(_student(trainer.ema.ema)):  # what the checkpoints hold
-        raise StageFailed("training changed the network's shape", do="report this as a bug")
-    return Trained(best=trainer.best, last=trainer.last, epochs=tuple(trainer.epochs_done))
-
-
-def _overrides(data: Path, config: TrainConfig, folder: Path, teacher: Path | None) -> dict[str, Any]:
-    overrides = {
-        "task": "detect",
-        "mode": "train",
-        "model": "slimdeploy",  # a name only: the module itself is handed in
-        "data": str(data),
-        "epochs": config.epochs,
-        "imgsz": config.imgsz,
-        "batch": config.batch,
-        "nbs": config.batch * config.accumulate,  # images an optimizer step
-        "optimizer": config.optimizer,
-        "lr0": config.lr0,
-        "lrf": config.lrf,
-        "cos_lr": True,
-        "warmup_epochs": config.warmup_epochs,
-        "warmup_bias_lr": config.warmup_bias_lr,
-        "weight_decay": config.weight_decay,
-        "patience": config.patience,
-        "close_mosaic": config.close_mosaic,
-        "workers": config.workers,
-        "device": config.device or ("0" if torch.cuda.is_available() else "cpu"),
-        "amp": config.amp and torch.cuda.is_available(),
-        "seed": config.seed,
-        "plots": False,
-        "verbose": False,
-        "project": str(folder.resolve()),
-        "name": "ultralytics",
-        "exist_ok": True,
-        "pretrained": False,
-    }
-    if teacher is not None:
-        weight = config.teacher_weight if isinstance(config, FinetuneConfig) else FinetuneConfig().teacher_weight
-        overrides |= {"distill_model": str(teacher), "dis": weight}
-    return overrides
-
-
 class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
-    """ultralytics' detection trainer around a module that it keeps, with a penalty at each optimizer step."""
+    """ultralytics' detection trainer; the working folder is its `project`."""
 
-    def __init__(
-        self, module: nn.Module, penalty: Penalty | None, *, overrides: dict[str, Any], cpu_bf16: bool
-    ) -> None:
-        self._wants_bf16 = cpu_bf16
-        super().__init__(overrides=overrides)
-        self.model = module
-        self.penalty = penalty
-        self.epochs_done: list[dict[str, Any]] = []
-        self._epoch_started = time.perf_counter()
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: Any = None, _callbacks: Any = None) -> None:
+        super().__init__(cfg, overrides, _callbacks)
+        self.folder = Path(self.args.project)
+        self.setup = progress.read_setup(self.folder)
+        self.penalty: Penalty | None = None
+        self.history: list[dict[str, Any]] = []
+        self.best_file = ""
         self._recent: deque[torch.Tensor] = deque(maxlen=RECALIBRATION_BATCHES)
-        self.add_callback("on_fit_epoch_end", _report_epoch)
+        self._pending = self._batch = 0
+        self._batches_a_step = self.accumulate = 1
+        self._epoch_started = time.perf_counter()
+        if RANK >= 0:  # a process of ultralytics' launch for several GPUs, where nobody set up logging
+            logging.basicConfig(
+                level=logging.INFO if RANK == 0 else logging.ERROR, stream=sys.stderr, format="%(message)s"
+            )
+
+    def train(self) -> None:
+        """Train; in a process of several, leave word of what went wrong for the one that launched it."""
+        try:
+            super().train()
+        except (RuntimeError, FloatingPointError) as error:
+            if RANK >= 0:
+                write_json(self.folder / progress.FAILURE, failures.describe(error, epoch=self.epoch + 1))
+            raise
+
+    def run_callbacks(self, event: str) -> None:
+        """Do what belongs to an event here, then what the user's callbacks do."""
+        if event == "on_train_epoch_start":
+            self._begin_epoch()
+        elif event == "on_train_batch_end" and not torch.isfinite(self.loss).all():
+            raise failures.NonFinite(f"the loss is {float(self.loss.detach())}")
+        super().run_callbacks(event)
+
+    def _build_train_pipeline(self) -> None:
+        super()._build_train_pipeline()
+        self._batches_a_step = int(self.accumulate)
+        self.accumulate = 1  # they are counted in `optimizer_step`
 
     def _setup_train(self) -> None:
         super()._setup_train()
         torch.set_num_threads(usable_cores())  # ultralytics' select_device left one core out
-        self._scales = scales(_student(self.model))
         if self.device.type == "cpu":
             self.model.to(memory_format=torch.channels_last)
-            if self._wants_bf16 and _cpu_computes_bf16():
-                student = _student(self.model)
-                student._predict_once = partial(_predict_in_bf16, student._predict_once)
+            self.ema.ema.to(memory_format=torch.channels_last)
+            if self.setup.compute == "bfloat16":
+                compute.in_bfloat16(student(self.model))
+        if self.setup.penalty:
+            wanted = {key: self.setup.penalty[key] for key in ("form", "scope", "sr")}
+            self.penalty = make_penalty(student(self.model), **wanted)
+
+    def resume_training(self, ckpt: Any) -> None:
+        """Go on at the last whole epoch, where there is one."""
+        state = progress.read_state(self.folder)
+        if state is None:
+            return
+        unwrap_model(self.model).load_state_dict(state["model"], strict=False)  # a teacher's weights are not in it
+        self.ema = ModelEMA(self.model)
+        self.ema.ema.load_state_dict(state["ema"])
+        self.ema.updates = state["updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
+            group["initial_lr"] = rate  # of this attempt, not of the one that wrote the state
+        self.scaler.load_state_dict(state["scaler"])
+        self.best_fitness, self.history, self.best_file = state["best_fitness"], state["history"], state["best"]
+        self.stopper.__dict__.update(state["stopper"])
+        self.start_epoch = state["epoch"] + 1
+
+    def _begin_epoch(self) -> None:
+        """Make all that is random in an epoch depend on the seed and its number alone, as resuming needs it."""
+        self._pending = self._batch = 0
+        self._epoch_started = time.perf_counter()
+        self._oom_retries = sys.maxsize  # running out of memory is mended here, from a whole epoch, in any epoch
+        self._recent.clear()
+        seed = self.args.seed + 1 + RANK + (self.epoch + 1) * _EPOCH_STRIDE
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        self.train_loader.reset()
+        self.train_loader.generator.manual_seed(seed)
+        _refill_mosaics(self.train_loader.dataset)
+        if self.penalty:
+            self.penalty.sr = strength_at(self.setup.penalty, self.epoch, self.epochs)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Normalise a batch; on a CPU, lay the images out as its convolutions like them."""
@@ -185,80 +132,119 @@ class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
         return batch
 
     def optimizer_step(self) -> None:
-        """Step, with the penalty after unscaling and outside the clipping norm: right under AMP too."""
+        """Step once the batches of a step are together, and after the last of an epoch; the penalty comes once a step.
+
+        It acts after unscaling and outside the clipping norm, which is right under AMP too.
+        """
+        self._pending, self._batch = self._pending + 1, self._batch + 1
+        if self._pending < self._batches_a_step and self._batch < len(self.train_loader):
+            return
+        self._pending = 0
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=10.0)
         if self.penalty:
-            self.penalty.before_step(self._scales)
+            self.penalty.before_step()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.penalty:
-            self.penalty.after_step(self._scales, self.optimizer)
+            self.penalty.after_step(self.optimizer)
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.model)
 
     def validate(self) -> Any:
-        """Score the EMA; under a penalty its BatchNorm statistics lag, so they are measured anew before."""
+        """Score the EMA; under a penalty its BatchNorm statistics lag, so they are measured anew before.
+
+        What is told of the scales joins the metrics, and so reaches the loggers that the user has switched on.
+        """
         if self.penalty:
-            ema = self.ema.ema
-            recalibrate(ema, (images.to(self.device).float() / 255 for images in self._recent))
-        return super().validate()
+            recalibrate(self.ema.ema, (images.to(self.device).float() / 255 for images in self._recent))
+        metrics, fitness = super().validate()
+        if self.penalty and metrics is not None:
+            shares = gammas.scale_shares(student(self.ema.ema))
+            metrics |= {"scales/penalty": self.penalty.value(), **{f"scales/{k}": v for k, v in shares.items()}}
+        return metrics, fitness
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        if self.fitness is not None and not math.isfinite(self.fitness):
+            raise failures.NonFinite(f"the fitness is {self.fitness}")
+        return False
+
+    def save_model(self) -> bool:
+        """Write the epoch that just ended, in float32, unless the penalty has killed a layer in it."""
+        network = student(self.ema.ema)
+        if not all(torch.isfinite(v).all() for v in network.state_dict().values()):
+            raise failures.NonFinite("a weight is no finite number")
+        dying = gammas.dying_layer(network) if self.penalty else None
+        if dying is not None:
+            raise failures.DyingLayer(*dying, epoch=self.epoch + 1)
+        self.history.append(self._record(network))
+        is_best = self.fitness == self.best_fitness
+        if is_best:
+            self.best_file = f"best-{self.epoch + 1}.pt"
+        ema = {k: v for k, v in self.ema.ema.state_dict().items() if not k.startswith("teacher_model.")}
+        progress.write_state(self.folder, self._state(ema), ema if is_best else None)
+        _tell(self.history[-1], self.epochs)
+        return True
+
+    def _state(self, ema: dict[str, torch.Tensor]) -> dict[str, Any]:
+        model = unwrap_model(self.model).state_dict()
+        return {
+            "epoch": self.epoch,
+            "finished": bool(self.stop),
+            "model": {k: v for k, v in model.items() if not k.startswith("teacher_model.")},
+            "ema": ema,
+            "updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": self.best_file,
+            "best_fitness": None if self.best_fitness is None else float(self.best_fitness),
+            "stopper": {k: _plain(getattr(self.stopper, k)) for k in ("best_fitness", "best_epoch", "possible_stop")},
+            "history": self.history,
+        }
+
+    def _record(self, network: nn.Module) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch + 1,
+            "seconds": round(time.perf_counter() - self._epoch_started, 2),
+            "loss": {k.removeprefix("train/"): v for k, v in self.label_loss_items(self.tloss).items()},
+            "map50": round(float(self.metrics.get("metrics/mAP50(B)", 0.0)), 5),
+            "map50_95": round(float(self.metrics.get("metrics/mAP50-95(B)", 0.0)), 5),
+            "scales": {k: round(v, 5) for k, v in gammas.scale_shares(network).items()},
+            "scale_histogram": gammas.scale_histogram(network) if self.penalty else None,
+            "penalty": round(self.penalty.value(), 5) if self.penalty else None,
+            "lr": [group["lr"] for group in self.optimizer.param_groups][:1],
+        }
 
     def final_eval(self) -> None:
-        """Strip the optimizer from both checkpoints; scores come from slimdeploy's own evaluation."""
-        for checkpoint in (self.last, self.best):
-            if checkpoint.exists():
-                strip_optimizer(checkpoint)
+        """Leave the end to the stage: scores come from slimdeploy's own evaluation."""
 
 
-def _student(model: nn.Module) -> nn.Module:
+def student(model: nn.Module) -> nn.Module:
+    """Return the network that is trained, out of what ultralytics wraps around it."""
     bare = unwrap_model(model)
     return getattr(bare, "student_model", bare)
 
 
-def _cpu_computes_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively; emulated, it would be slower than float32."""
-    flags = (getattr(torch.cpu, "_is_avx512_bf16_supported", None), getattr(torch.cpu, "_is_amx_tile_supported", None))
-    return any(flag() for flag in flags if flag is not None)
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
-def _predict_in_bf16(predict: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run the network in bfloat16 and hand float32 to the loss, whose boxes need more than 8 bits of mantissa."""
-    with torch.autocast("cpu", torch.bfloat16):
-        outputs = predict(*args, **kwargs)
-    return _to_float32(outputs)
+def _refill_mosaics(dataset: Any) -> None:
+    """Give mosaics images to choose from at an epoch's start that do not depend on the epoch before."""
+    if not getattr(dataset, "max_buffer_length", 0) or getattr(dataset, "cache", None) == "ram":
+        return
+    for i in dataset.buffer:
+        dataset.ims[i] = dataset.im_hw0[i] = dataset.im_hw[i] = None
+    dataset.buffer[:] = random.sample(range(len(dataset.ims)), dataset.max_buffer_length - 1)
 
 
-def _to_float32(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.float() if value.is_floating_point() else value
-    if isinstance(value, dict):
-        return {key: _to_float32(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_to_float32(item) for item in value)
-    return value
-
-
-def _report_epoch(trainer: KeepingTrainer) -> None:
-    now = time.perf_counter()
-    network = _student(trainer.ema.ema)
-    record = {
-        "epoch": trainer.epoch + 1,
-        "seconds": round(now - trainer._epoch_started, 2),
-        "loss": {k.removeprefix("train/"): v for k, v in trainer.label_loss_items(trainer.tloss).items()},
-        "map50": round(float(trainer.metrics.get("metrics/mAP50(B)", 0.0)), 5),
-        "map50_95": round(float(trainer.metrics.get("metrics/mAP50-95(B)", 0.0)), 5),
-        "scales": {k: round(v, 5) for k, v in scale_shares(network).items()},
-        "scale_histogram": scale_histogram(network) if trainer.penalty else None,
-    }
-    trainer._epoch_started = now
-    trainer.epochs_done.append(record)
+def _tell(record: dict[str, Any], epochs: int) -> None:
     losses = " ".join(f"{k.removesuffix('_loss')} {v:.3f}" for k, v in record["loss"].items())
     shares = " ".join(f"{k.replace('_', ' ')} {v:.1%}" for k, v in record["scales"].items())
-    left = (trainer.epochs - trainer.epoch - 1) * record["seconds"]
+    under = "" if record["penalty"] is None else f"  penalty {record['penalty']:.3f}  scales {shares}"
     log.info(
-        "epoch %d/%d  %s  mAP50 %.3f  mAP50-95 %.3f%s  %.0f s, about %.0f min left",
-        record["epoch"], trainer.epochs, losses, record["map50"], record["map50_95"],
-        f"  scales {shares}" if trainer.penalty else "", record["seconds"], left / 60,
+        "epoch %d/%d  %s%s  mAP50 %.3f  mAP50-95 %.3f  %.0f s, about %.0f min left",
+        record["epoch"], epochs, losses, under, record["map50"], record["map50_95"], record["seconds"],
+        (epochs - record["epoch"]) * record["seconds"] / 60,
     )  # fmt: skip

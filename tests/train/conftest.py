@@ -46,9 +46,9 @@ def tiny_weights(tmp_path_factory) -> Path:
     import torch
     from torch import nn
 
-    from slimdeploy.yolo import checkpoint, trainers
+    from slimdeploy.yolo import checkpoint, training
 
-    module = trainers.new_network("yolov8n.yaml", CLASSES, seed=0)
+    module = training.new_network("yolov8n.yaml", CLASSES, seed=0)
     generator = torch.Generator().manual_seed(0)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):

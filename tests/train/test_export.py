@@ -25,7 +25,7 @@ from slimdeploy.errors import CheckpointError, DataError, GateError, OutputExist
 from slimdeploy.stages import _float16, _parity
 from slimdeploy.stages.export import export, require_precision
 from slimdeploy.targets import load_target
-from slimdeploy.yolo import checkpoint, onnx_export, trainers
+from slimdeploy.yolo import checkpoint, onnx_export, training
 from slimdeploy.yolo.macs import count_macs
 
 SIZE = (64, 96)
@@ -189,7 +189,7 @@ def test_real_photographs_are_compared(tmp_path):
     data = Path(os.environ["SLIMDEPLOY_DATA"]) / "aerial_cars" / "data.yaml"
     config = ExportConfig(imgsz=(320, 320))
     photographs, _ = _parity.check_inputs(read_dataset(data, check_labels=False), config)
-    module = trainers.new_network("yolov8n.yaml", ("vehicle",), seed=0)
+    module = training.new_network("yolov8n.yaml", ("vehicle",), seed=0)
     take_statistics(module, torch.from_numpy(np.stack(photographs)))
     checkpoint.save(module, tmp_path / "dense.pt", origin={})
     bundle = export(tmp_path / "dense.pt", load_target("jetson"), config, tmp_path / "bundle", data=data)

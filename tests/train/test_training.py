@@ -13,8 +13,8 @@ from slimdeploy.errors import CheckpointError, DataError, OutputExists
 from slimdeploy.stages.finetune import finetune
 from slimdeploy.stages.sparsify import sparsify
 from slimdeploy.stages.train import train
-from slimdeploy.yolo import checkpoint, trainers
-from slimdeploy.yolo.penalty import scales
+from slimdeploy.yolo import checkpoint, training
+from slimdeploy.yolo.gammas import scales
 
 pytestmark = [
     # torch warns that LambdaLR steps first, which is ultralytics' own order
@@ -91,7 +91,7 @@ def test_classes_other_than_the_networks_are_refused_before_training(tiny_weight
 
 def test_a_teacher_of_other_classes_is_refused(tiny_weights, tiny_data, tmp_path):
     stranger = tmp_path / "teacher.pt"
-    checkpoint.save(trainers.new_network("yolov8n.yaml", ("car",), seed=0), stranger, origin={})
+    checkpoint.save(training.new_network("yolov8n.yaml", ("car",), seed=0), stranger, origin={})
     with pytest.raises(CheckpointError, match="teacher"):
         finetune(tiny_weights, tiny_data, FinetuneConfig(**SHORT), tmp_path / "finetune", teacher=stranger)
 

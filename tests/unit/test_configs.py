@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from slimdeploy import configs
-from slimdeploy.configs import BenchConfig, ExportConfig, PruneConfig, SparsifyConfig, TrainConfig, build
+from slimdeploy.configs import BenchConfig, ExportConfig, PruneConfig, SparsifyConfig, TrainConfig, build, share_of_pass
 from slimdeploy.errors import UsageError
 
 CONFIGS = [c for _, c in inspect.getmembers(configs, inspect.isclass) if dataclasses.is_dataclass(c)]
@@ -77,3 +77,22 @@ def test_every_setting_has_a_default_and_says_what_it_is(config):
     for field in dataclasses.fields(config):
         assert {field.default, field.default_factory} != {dataclasses.MISSING}
         assert f"{field.name}:" in described
+
+
+@pytest.mark.parametrize("budget", ["channels", "macs"])
+def test_the_passes_together_remove_what_was_asked_for(budget):
+    part = getattr(share_of_pass(PruneConfig(**{budget: 0.488}), 3), budget)
+    assert 1 - (1 - part) ** 3 == pytest.approx(0.488)
+
+
+def test_a_single_pass_removes_all_of_it():
+    assert share_of_pass(PruneConfig(channels=0.5), 1) == PruneConfig(channels=0.5)
+
+
+def test_the_passes_together_are_as_fast_as_was_asked_for():
+    assert share_of_pass(PruneConfig(speedup=8.0), 3).speedup == pytest.approx(2.0)
+
+
+def test_a_latency_has_no_part_for_each_pass():
+    with pytest.raises(UsageError, match="speedup"):
+        share_of_pass(PruneConfig(latency_ms=8.0), 2)

@@ -69,6 +69,22 @@ def test_a_section_left_out_leaves_its_stage_out(write):
     assert (recipe.train, recipe.sparsify, recipe.finetune) == (None, None, None)
 
 
+def test_passes_are_one_unless_the_recipe_asks_for_more(write):
+    assert read_recipe(write(WHOLE)).passes == 1
+    assert read_recipe(write(f"passes = 3\n{WHOLE}")).passes == 3
+
+
+@pytest.mark.parametrize("passes", ["0", "1.5", "true", '"two"'])
+def test_passes_must_be_a_whole_number(write, passes):
+    with pytest.raises(UsageError, match="passes"):
+        read_recipe(write(f"passes = {passes}\n{WHOLE}"))
+
+
+def test_several_passes_need_fine_tuning_between_them(write):
+    with pytest.raises(UsageError, match="finetune"):
+        read_recipe(write('passes = 2\ndata = "d.yaml"\nweights = "w.pt"\n[prune]\nchannels = 0.5\n'))
+
+
 def test_a_data_set_from_the_command_line_stands_in(write, tmp_path):
     assert read_recipe(write(WHOLE), data=tmp_path / "other.yaml").data == tmp_path / "other.yaml"
 
