@@ -259,6 +259,10 @@ class Artifact:
     size_bytes: int
 
 
+INFERENCE = "inference"  # the bare session call: no image reading, no NMS
+END_TO_END = "end to end"  # decoded frame to final boxes: letterbox, normalise, infer, decode, NMS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """Timed calls of one artifact in a worker process of its own; seconds throughout.
@@ -267,7 +271,8 @@ class Measurement:
         artifact: name shown for it.
         sha256: of the artifact's bytes.
         backend: runtime that ran it.
-        scope: what was timed; `inference` is the bare session call.
+        scope: what was timed: `inference` is the bare session call, `end to end` goes from decoded frames to final
+            boxes.
         threads: intra-op threads.
         batch: images a call.
         samples_s: seconds a call, in call order, warm-up excluded; shape (n,), n >= 1, each > 0.
@@ -278,6 +283,7 @@ class Measurement:
         peak_memory_mib: peak resident memory of the worker, or None where the system does not tell.
         environment: machine and versions.
         warnings: what a reader must know before trusting the figure.
+        device_memory_mib: memory that the model took on a device of its own, or None where there is none.
     """
 
     artifact: str
@@ -294,6 +300,7 @@ class Measurement:
     peak_memory_mib: float | None
     environment: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    device_memory_mib: float | None = None
 
     def __post_init__(self) -> None:
         if not self.samples_s or min(self.samples_s) <= 0:
@@ -361,6 +368,63 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """Frames offered at a camera's rate, whether the detector was ready or not.
+
+    Attributes:
+        fps: frames captured a second.
+        frames: frames captured.
+        dropped: frames that nobody looked at, since a newer one was there first.
+        late: frames whose result came after the next frame's capture.
+        latency_s: from capture to result (decoded frame to final boxes), of each frame looked at, in order; shape (n,).
+    """
+
+    fps: float
+    frames: int
+    dropped: int
+    late: int
+    latency_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """What one meter said while a model ran; figures of different rails must not be compared.
+
+    Attributes:
+        meter: `jetson`, `nvml` or `rapl`.
+        rails: what the meter adds up.
+        idle_w: mean while all workers waited, in watts.
+        mean_w: mean while the model ran, in watts.
+        joules_an_image: energy for each image, idle taken off.
+        samples: seconds since the measurement began, and watts, while the model ran; shape (n, 2).
+    """
+
+    meter: str
+    rails: tuple[str, ...]
+    idle_w: float
+    mean_w: float
+    joules_an_image: float
+    samples: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTime:
+    """Time of one layer as the runtime's own profiler tells it.
+
+    Attributes:
+        name: as the runtime calls it, after its fusions.
+        operator: what it computes.
+        seconds: mean of a call.
+        width: channels of its output as the runtime computes them, or None where the profiler does not tell.
+    """
+
+    name: str
+    operator: str
+    seconds: float
+    width: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One model in a comparison; what was not measured is None, never 0.
 
@@ -373,8 +437,12 @@ class Row:
         size_bytes: size of the file.
         macs: multiply-accumulates of one image.
         accuracy: scores, or None.
-        latency: timed calls, or None.
+        latency: timed calls of the bare session, or None.
         difference: of its accuracy from the first row's, or None.
+        end_to_end: timed calls from decoded frame to final boxes, or None.
+        offered: frames offered at a camera's rate, or None.
+        power: what each meter said.
+        layers: time of each layer, in the order that they run; () where none was asked for.
     """
 
     name: str
@@ -387,6 +455,10 @@ class Row:
     accuracy: Accuracy | None = None
     latency: Measurement | None = None
     difference: Interval | None = None
+    end_to_end: Measurement | None = None
+    offered: Offered | None = None
+    power: tuple[Power, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

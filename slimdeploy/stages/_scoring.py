@@ -32,7 +32,7 @@ SMALL_PX = 720  # longer side of a scene
 
 def score_rows(
     rows: Sequence[Row],
-    artifacts: Sequence[Artifact],
+    artifacts: Mapping[str, Artifact],
     dataset: Dataset,
     config: BenchConfig,
     folder: Path,
@@ -43,7 +43,7 @@ def score_rows(
 
     Args:
         rows: one a model, named as shown.
-        artifacts: the models' files.
+        artifacts: the models' files by the rows' names; rows without one are not scored.
         dataset: what to score on.
         config: how.
         folder: where matches.npz and evaluation.json are written.
@@ -52,14 +52,18 @@ def score_rows(
     scored: list[Row] = []
     kept: dict[str, Keeping] = {}
     found: dict[str, Matches] = {}
-    for row, artifact in zip(rows, artifacts, strict=True):
-        keeping = Keeping(coco.score)
-        accuracy = score(artifact, dataset, config.val, backend=config.backend, trust=trust, scorer=keeping)
-        kept[row.name], found[row.name] = keeping, keeping.matches()
-        difference = paired_bootstrap(found[rows[0].name], found[row.name]) if scored else None
+    for row in rows:
+        if row.name not in artifacts:
+            scored.append(row)
+            continue
+        keeping = kept[row.name] = Keeping(coco.score)
+        accuracy = score(artifacts[row.name], dataset, config.val, backend=config.backend, trust=trust, scorer=keeping)
+        found[row.name] = keeping.matches()
+        comparable = row is not rows[0] and rows[0].name in found
+        difference = paired_bootstrap(found[rows[0].name], found[row.name]) if comparable else None
         scored.append(dataclasses.replace(row, accuracy=accuracy, difference=difference))
     matches.save(folder / matches.FILE, found)
-    judged = compared_row(Report(title="", rows=tuple(scored))).name
+    judged = compared_row(Report(title="", rows=tuple(row for row in scored if row.accuracy))).name
     evaluation = Evaluation(
         classes=dataset.classes,
         precision={name: tuple(precision_at_recalls(one).round(5).tolist()) for name, one in found.items()},

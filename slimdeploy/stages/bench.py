@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slimdeploy._needs import needs
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
-from slimdeploy.records import Artifact, Measurement, Row, as_json
+from slimdeploy.records import Artifact, Row, as_json
+
+if TYPE_CHECKING:
+    from slimdeploy.bench.measure import Measured
 
 OUTPUT = "bench.json"
 MANIFEST = "manifest.json"
 TITLE = "Latency and accuracy"
+NOT_MEASURED = "{name} has no figures, since {why}."
 
 
 def bench(
@@ -42,12 +47,13 @@ def bench(
     Raises:
         ArtifactError: a file is missing, damaged, or cannot be run.
         DataError: the data set is missing, empty, mislabelled or has other classes.
-        DeviceError: a worker process died, or gave no answer in time.
+        DeviceError: every worker process died, or gave no answer in time. One that did while others went on is told of
+            in the notes, and its row holds no figures.
         OutputExists: `out` is there already.
     """
     with needs("onnx"):
         from slimdeploy.backends.artifacts import read_artifact
-        from slimdeploy.bench.measure import measure
+        from slimdeploy.bench.measure import measure_all
         from slimdeploy.data.dataset import read_dataset
         from slimdeploy.stages._scoring import score_rows
     imgsz = (config.val.imgsz, config.val.imgsz)
@@ -58,11 +64,14 @@ def bench(
             dataset.require_classes(artifact.spec.classes)  # now, not after minutes of measuring
     inputs = bench_inputs(models, dataset.as_input() if dataset else None)
     with stage_run("bench", config=config, inputs=inputs, out=out) as run:
-        latencies = measure(artifacts, config, backend=config.backend, trust=trust)
-        rows = [_row(name, one, latency) for (name, one), latency in zip(artifacts, latencies, strict=True)]
+        images = [str(path) for path in dataset.images(config.val.split)] if dataset else []
+        measured = measure_all(artifacts, config, backend=config.backend, trust=trust, images=images)
+        rows = [_row(name, one, took) for (name, one), took in zip(artifacts, measured, strict=True)]
         if dataset:
-            rows = score_rows(rows, [one for _, one in artifacts], dataset, config, run.folder, trust=trust)
-        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": []})
+            living = {one[0]: one[1] for one, took in zip(artifacts, measured, strict=True) if took.failed is None}
+            rows = score_rows(rows, living, dataset, config, run.folder, trust=trust)
+        notes = [NOT_MEASURED.format(name=one.name, why=one.failed.wrong) for one in measured if one.failed]
+        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": notes})
     return out / OUTPUT
 
 
@@ -92,7 +101,16 @@ def _bundled(folder: Path) -> Path:
     return folder / str(read_json(folder / MANIFEST, what="bundle manifest")["model"]["file"])
 
 
-def _row(name: str, artifact: Artifact, latency: Measurement) -> Row:
+def _row(name: str, artifact: Artifact, took: Measured) -> Row:
     shared = {field.name for field in dataclasses.fields(Row)} & {f.name for f in dataclasses.fields(Artifact)}
     known = {field: getattr(artifact, field) for field in shared}
-    return Row(name=name, file=Path(artifact.path).name, latency=latency, **known)
+    return Row(
+        name=name,
+        file=Path(artifact.path).name,
+        latency=took.latency,
+        end_to_end=took.end_to_end,
+        offered=took.offered,
+        power=took.power,
+        layers=took.layers,
+        **known,
+    )
