@@ -6,7 +6,7 @@ import json
 import random
 from pathlib import Path
 
-from slimdeploy.records import Accuracy, Evaluation, Found, Interval, Measurement, Row, Scene, Seen, as_json
+from slimdeploy.records import Accuracy, Evaluation, Found, Interval, Measurement, Power, Row, Scene, Seen, as_json
 
 MACHINE = {"cpu_model": "Synthetic CPU", "cores_usable": 2, "os": "synthetic", "versions": {"onnxruntime": "0.0"}}
 EDGES = [i / 20 for i in range(61)]
@@ -69,6 +69,14 @@ def whole_rows(*, rendered=False):
         )
         for name, (parameters, score, median_s) in made.items()
     ]  # fmt: skip
+
+
+def power(idle_w=3.0, mean_w=9.0, meter="jetson"):
+    """Return made-up readings of a meter."""
+    samples = tuple((i / 10, mean_w + 0.3 * (i % 3 - 1)) for i in range(30))
+    return Power(
+        meter=meter, rails=("VDD_IN",), idle_w=idle_w, mean_w=mean_w, joules_an_image=0.05, samples=samples
+    )  # fmt: skip
 
 
 def difference(points, **changes):

@@ -8,6 +8,7 @@ from slimdeploy.records import Report
 from slimdeploy.report.cells import COLUMNS, label, table
 from slimdeploy.report.environment import environments
 from slimdeploy.report.findings import headline, pareto_front
+from slimdeploy.report.measured import measured_lines
 from slimdeploy.report.remarks import remarks
 from slimdeploy.report.scores import side_by_side
 
@@ -23,6 +24,7 @@ def as_markdown(report: Report) -> str:
     if front:
         parts.append(f"Not beaten in both p50 and mAP50-95: {front}.")
     folded = [
+        *((_escaped(heading.rstrip(":")), _listed(lines)) for heading, *lines in measured_lines(report)),
         ("Accuracy by size, number of boxes and class", _scores(report)),
         ("Widths before and after", _widths(report)),
         ("Environment", _environment(report)),
@@ -45,6 +47,10 @@ def _table(report: Report) -> str:
     header = [_escaped(column.title) for column in COLUMNS]
     rows = [[_escaped(row[column.key].text) for column in COLUMNS] for row in table(report)]
     return _grid(header, rows, left=sum(column.text for column in COLUMNS))
+
+
+def _listed(lines: list[str]) -> str:
+    return "\n".join(f"- {_escaped(line.strip())}" for line in lines)
 
 
 def _scores(report: Report) -> str:

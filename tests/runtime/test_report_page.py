@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from synthetic_runs import accuracy, measurement, row, whole_rows, write_bench, write_recipe_run
+from synthetic_runs import accuracy, measurement, power, row, whole_rows, write_bench, write_recipe_run
 
 pytest.importorskip("matplotlib", reason="needs the extra report")
 pytest.importorskip("jinja2", reason="needs the extra report")
@@ -200,6 +200,19 @@ def test_a_report_without_any_measurement_still_makes_a_page():
     page = as_html(Report(title="bare", rows=(row("dense"),)))
     assert "latency not measured" in page
     assert "<figure" not in page
+
+
+def test_power_is_drawn_where_a_meter_was_read_and_each_meter_apart(tmp_path):
+    rows = [
+        row("dense", power=(power(), power(meter="nvml"))), row("tuned", power=(power(mean_w=5.0),)),
+    ]  # fmt: skip
+    page = as_html(report_from([write_bench(tmp_path / "bench", rows)]))
+    assert re.findall(r'<figure id="([^"]+)"', page) == ["power-0", "power-1"]
+    assert "0.0500 J (9.00 W, 3.00 W idle; jetson, rails VDD_IN)" in page
+
+
+def test_what_no_meter_told_is_not_drawn(page):
+    assert "power-" not in page
 
 
 def test_every_form_is_written(tmp_path):
