@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from slimdeploy.records import Evaluation, Report
-from slimdeploy.report.canvas import GRID, INK, SERIES, Painter, Plot, plot, png
+from slimdeploy.report.canvas import GRID, INK, SERIES, Painter, Plot, plot
 from slimdeploy.report.cells import label
 from slimdeploy.report.findings import compared_row
 from slimdeploy.report.plots import colour, short
 
 NOTHING = "nothing"
+FEW_CLASSES = 3  # whose matrices need no wide drawing
 MOST_NUMBERED = 12  # classes; the counts of more are too small to read
 CURVE_SIZE, CONFUSION_SIZE = (5.2, 3.4), (10.4, 4.2)
 
@@ -26,7 +27,7 @@ def accuracy_plots(report: Report) -> list[Plot]:
     caption = "At IoU 0.50, mean over classes. The area below a curve is its mAP50."
     plots = []
     if found.precision:
-        painter = precision_painter(report, found)
+        painter = _precision_painter(report, found)
         plots.append(plot("precision", "Precision over recall", caption, painter, size=CURVE_SIZE))
     shown = [name for name in _compared(report) if name in found.confusion]
     if shown:
@@ -34,26 +35,18 @@ def accuracy_plots(report: Report) -> list[Plot]:
             "Objects of the split in rows, what they were taken for in columns, at confidence 0.25 and IoU 0.50: "
             f'the column "{NOTHING}" is missed objects, the row "{NOTHING}" false alarms.'
         )
-        painter = confusion_painter(found, shown)
-        plots.append(plot("confusion", "What was taken for what", caption, painter, size=CONFUSION_SIZE, wide=True))
+        painter = _confusion_painter(found, shown)
+        wide = len(found.classes) > FEW_CLASSES
+        size = CONFUSION_SIZE if wide else CURVE_SIZE
+        plots.append(plot("confusion", "What was taken for what", caption, painter, size=size, wide=wide))
     return plots
-
-
-def precision_png(report: Report, found: Evaluation) -> bytes:
-    """Return precision over recall of every model as a PNG."""
-    return png(precision_painter(report, found), size=CURVE_SIZE)
-
-
-def confusion_png(found: Evaluation, name: str) -> bytes:
-    """Return one model's confusions as a PNG."""
-    return png(confusion_painter(found, [name]), size=(5.2, 4.2))
 
 
 def _compared(report: Report) -> list[str]:
     return list(dict.fromkeys([report.rows[0].name, compared_row(report).name]))
 
 
-def precision_painter(report: Report, found: Evaluation) -> Painter:
+def _precision_painter(report: Report, found: Evaluation) -> Painter:
     """Return what draws a curve for each row that has one."""
 
     def paint(figure: Any) -> None:
@@ -71,7 +64,7 @@ def precision_painter(report: Report, found: Evaluation) -> Painter:
     return paint
 
 
-def confusion_painter(found: Evaluation, names: Sequence[str]) -> Painter:
+def _confusion_painter(found: Evaluation, names: Sequence[str]) -> Painter:
     """Return what draws the confusions of some models side by side."""
 
     def paint(figure: Any) -> None:
