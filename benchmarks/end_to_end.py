@@ -115,8 +115,8 @@ def main() -> None:
         }
         same = not apart["frames_of_another_number_of_boxes"] and apart["largest_shift_px"] <= BOX_TOLERANCE_PX
         same = same and apart["largest_change_of_a_score"] <= SCORE_TOLERANCE
-        print(f"{model}: {apart['boxes']} boxes in {FRAMES} frames, {'the same' if same else 'NOT the same'} as "
-              f"YOLO.predict: {apart['largest_shift_px']:.2g} px, {apart['largest_change_of_a_score']:.2g}")  # fmt: skip
+        print(f"{model}: {apart['boxes']} boxes in {FRAMES} frames, {'the same' if same else 'NOT the same'} as those "
+              f"of predict: {apart['largest_shift_px']:.2g} px, {apart['largest_change_of_a_score']:.2g}")  # fmt: skip
         for name, rate in rates.items():
             print(f"  {name}: {median(rate):.1f} images/s, {shares[name]:.3f} of the bare session")
         for name in (ONE_BY_ONE, STREAM):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def main() -> None:
             "difference": abs(two["p50_harness_s"] / one["p50_harness_s"] - 1),
             "warned": bool(one["warnings"] or two["warnings"]),
         }
-        for one, two in zip(turns, turns[1:], strict=False)
+        for one, two in itertools.pairwise(turns)
     ]
     silent = [pair["difference"] for pair in again if not pair["warned"]]
     worst = max(pair["difference"] for pair in again)
