@@ -463,6 +463,46 @@ class VisdroneConfig:
         _check(0 <= self.overlap <= 0.9, f"an overlap of {self.overlap}", "a share in 0..0.9")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipConfig:
+    """Bringing a bundle to a board.
+
+    Attributes:
+        keep: releases before the current one that stay on the board.
+        python: the Python of the board, 3.8 or newer.
+        connect_timeout_s: longest time for a connection to come about.
+        answer_timeout_s: longest time for an answer that needs no work on the board; slow cards take seconds to hash.
+        stall_timeout_s: longest silence of a connection or a transfer.
+        build_timeout_s: longest time for the engine; TensorRT builds for many minutes on the small boards.
+        check_timeout_s: longest time for the golden sample.
+        bench_timeout_s: longest time for a measurement.
+        rate_kbps: most that a transfer takes of a shared radio link, in kB/s; 0 takes all.
+        spare_mib: what stays free on the board beside the bundle and its engine.
+        engine_factor: room for the engine and what its build needs, in sizes of the bundle.
+        force_target: ship to a board that the bundle was not made for.
+    """
+
+    keep: int = 2
+    python: str = "python3"
+    connect_timeout_s: float = 10.0
+    answer_timeout_s: float = 60.0
+    stall_timeout_s: float = 30.0
+    build_timeout_s: float = 3600.0
+    check_timeout_s: float = 600.0
+    bench_timeout_s: float = 1800.0
+    rate_kbps: int = 0
+    spare_mib: int = 64
+    engine_factor: float = 3.0
+    force_target: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.keep >= 0, f"{self.keep} releases to keep", "0 or more")
+        _check(bool(self.python) and not self.python.startswith("-"), f"a Python called {self.python!r}", "a program")
+        _check(self.rate_kbps >= 0, f"a rate of {self.rate_kbps} kB/s", "0 or more")
+        limits = (self.connect_timeout_s, self.answer_timeout_s, self.build_timeout_s, self.check_timeout_s)
+        _check(min(*limits, self.stall_timeout_s, self.bench_timeout_s) > 0, "a time limit of 0 s", "above 0 s")
+
+
 def build(config: type[Config], *layers: Mapping[str, Any]) -> Config:
     """Return a config from layers of settings, the strongest first; None and missing keys fall through.
 

@@ -27,6 +27,7 @@ from slimdeploy.cli import (
     plan,
     prune,
     run,
+    ship,
     sparsify,
     targets,
     train,
@@ -47,7 +48,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    train, sparsify, latency, prune, finetune, val, export, bench, compare, gate, run, demo, visdrone, targets, doctor,
+    train, sparsify, latency, prune, finetune, val, export, bench, compare, gate, run, ship, demo, visdrone, targets,
+    doctor,
 ):  # fmt: skip
     app.command(name=verb.NAME)(verb.command)
 app.add_typer(bundle.app, name=bundle.NAME)

@@ -26,6 +26,7 @@ VERBS: Mapping[str, str] = {
     "compare": "report",
     "gate": "",
     "run": "train",
+    "ship": "",
     "demo": "train",
     "visdrone": "onnx",
     "targets": "",

@@ -141,6 +141,7 @@ def test_doctor_works_without_any_extra_and_names_the_pip_lines():
         "bundle",
         "plan",
         "gate",
+        "ship",
         "targets",
         "doctor",
     }

@@ -40,12 +40,12 @@ def test_every_verb_of_the_command_line_is_told():
 
 def test_in_the_light_core_the_verbs_that_need_no_extra_work(installed):
     installed()
-    assert verbs_that_work() == {"bundle", "plan", "gate", "targets", "doctor"}
+    assert verbs_that_work() == {"bundle", "plan", "gate", "ship", "targets", "doctor"}
 
 
 def test_with_the_onnx_extra_its_verbs_work(installed):
     installed(*EXTRAS["onnx"])
-    assert verbs_that_work() == {"bundle", "plan", "gate", "targets", "doctor", "val", "bench", "visdrone"}
+    assert verbs_that_work() == {"bundle", "plan", "gate", "ship", "targets", "doctor", "val", "bench", "visdrone"}
 
 
 def test_with_the_train_extra_every_verb_works(installed):

@@ -1,0 +1,158 @@
+"""The board's end of a ship: one process that answers the desk's requests, and holds the lock for as long as it lives.
+
+The desk sends this package over ssh and keeps the connection, so nothing is installed and no lock is left behind: the
+system frees it when the connection ends. Requests and answers are lines of JSON; answers begin with MARK, since a
+login script may print, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Mapping
+
+from slimdeploy.board import probe, release, stage
+from slimdeploy.board.errors import AgentError, DeviceError, UsageError
+from slimdeploy.board.machine import this_machine
+
+MARK = "slimdeploy-board "
+SILENCE_S = 120  # a desk that is quiet for longer is gone, even where the network never said so
+
+
+class Session:
+    """What one desk may ask.
+
+    Args:
+        root: the board's folder; a relative one is below the user's home.
+    """
+
+    def __init__(self, root: str, closing: contextlib.ExitStack) -> None:
+        self.root = Path(os.path.expanduser("~")) / os.path.expanduser(root)  # noqa: PTH111 - "~/x" and "x" alike
+        self._closing, self._locked = closing, False
+
+    def ping(self) -> dict[str, Any]:
+        """Say that the board is there."""
+        return {}
+
+    def look(self) -> dict[str, Any]:
+        """Return what the desk must know before it sends anything; nothing is changed."""
+        signers = stage.signers_file(self.root)
+        machine = this_machine(os.environ)
+        return {
+            **release.status(self.root),
+            "board": probe.board(machine),
+            "tensorrt": probe.tensorrt(machine)["version"],
+            "simulated": machine.simulated,
+            "clock_s": time.time(),
+            "python": "{}.{}.{}".format(*sys.version_info[:3]),
+            "rsync": shutil.which("rsync") is not None,
+            "signers": str(signers) if signers else None,
+        }
+
+    def begin(self, name: str, files: Mapping[str, int], spare_bytes: int) -> dict[str, Any]:
+        """Take the lock, see that there is room, and make the folders that a bundle's files come into.
+
+        Args:
+            name: the bundle's hash.
+            files: sizes of all its files, in bytes, by name.
+            spare_bytes: what must be free beside them, for the engine above all.
+        """
+        release.require_hash(name)
+        folder = release.staging(self.root) / name / "bundle"
+        here = {one: (folder / one).stat().st_size for one in files if (folder / one).is_file()}
+        present = (release.releases(self.root) / name).is_dir()
+        needed = spare_bytes + (0 if present else sum(max(0, size - here.get(one, 0)) for one, size in files.items()))
+        free = shutil.disk_usage(str(release.existing(self.root))).free
+        if needed > free:
+            raise DeviceError(
+                f"the board's disk has {free / 1e6:.0f} MB free",
+                wanted=f"{needed / 1e6:.0f} MB for the bundle and its engine",
+                do="free some, or remove old releases with 'slimdeploy ship --prune'",
+            )
+        self.lock()
+        if not present:
+            for one in files:
+                (folder / one).parent.mkdir(parents=True, exist_ok=True)
+        return {"present": present, "received": here, "folder": str(folder)}
+
+    def stage(self, name: str, timeouts_s: Mapping[str, float]) -> dict[str, Any]:
+        """Verify, build and check what was sent."""
+        self.lock()
+        return stage.stage(self.root, name, timeouts_s)
+
+    def activate(self, name: str, keep: int) -> dict[str, Any]:
+        """Make a release the current one, and remove those that are older than those kept."""
+        self.lock()
+        done = release.activate(self.root, name)
+        return {**done, "removed": release.prune(self.root, keep)["removed"]}
+
+    def bench(self, name: str, timeout_s: float, arguments: list[str]) -> dict[str, Any]:
+        """Measure a release on the board."""
+        self.lock()
+        release.require_hash(name)
+        return stage.ask_agent(release.releases(self.root) / name, "bench", timeout_s, *arguments)
+
+    def rollback(self) -> dict[str, Any]:
+        """Make the release before the current one the current one."""
+        self.lock()
+        return release.rollback(self.root)
+
+    def prune(self, keep: int) -> dict[str, Any]:
+        """Remove all but the current release and those kept."""
+        self.lock()
+        return release.prune(self.root, keep)
+
+    def lock(self) -> None:
+        """Hold the board's lock until this process ends."""
+        if not self._locked:
+            self._closing.enter_context(release.locked(self.root))
+            self._locked = True
+
+
+VERBS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
+    name: getattr(Session, name)
+    for name in ("ping", "look", "begin", "stage", "activate", "bench", "rollback", "prune")
+}
+
+
+def serve(root: str) -> None:
+    """Answer one desk until it goes away."""
+    signal.signal(signal.SIGALRM, _gone)
+    with contextlib.ExitStack() as closing:
+        session = Session(root, closing)
+        while True:
+            signal.alarm(SILENCE_S)
+            line = sys.stdin.buffer.readline()
+            signal.alarm(0)
+            if not line:
+                return
+            _say(sys.stdout.buffer, answer(session, line))
+
+
+def answer(session: Session, line: bytes) -> Mapping[str, Any]:
+    """Return what one request leads to: what was asked for, or an error as an object."""
+    try:
+        request = json.loads(line.decode("utf-8"))
+        verb = VERBS.get(request.pop("do"))
+        if verb is None:
+            raise UsageError("the board does not know this request", do="use the same slimdeploy on both sides")
+        return verb(session, **request)
+    except AgentError as error:
+        return error.as_json()
+    except OSError as error:
+        return DeviceError(f"the board's system refused: {error}", do="look at its disk and its permissions").as_json()
+
+
+def _say(stream: BinaryIO, answered: Mapping[str, Any]) -> None:
+    stream.write(f"{MARK}{json.dumps(answered)}\n".encode())
+    stream.flush()
+
+
+def _gone(_number: int, _frame: object) -> None:
+    raise SystemExit("the desk has been silent for too long")
