@@ -63,8 +63,11 @@ def layers_of(name: str) -> list[ConvLayer]:
     """Return the convolutions of a stock network as the board model takes them."""
     module = DetectionModel(f"{name}.yaml", verbose=False).eval()
     bones = macs.skeleton(module)
-    positions = macs.output_positions(bones, IMGSZ)
+    positions = macs.arithmetic(bones, IMGSZ).positions
     convs = {path: layer for path, layer in bones.named_modules() if isinstance(layer, nn.Conv2d)}
+    head = f"model.{len(bones.model) - 1}"
+    if hasattr(bones.model[-1], "one2one_cv2"):  # its other branches serve training alone; an engine lacks them
+        convs = {path: c for path, c in convs.items() if not path.startswith((f"{head}.cv2.", f"{head}.cv3."))}
     return [
         ConvLayer(
             name=path, outputs=conv.out_channels, inputs=conv.in_channels // conv.groups,
@@ -95,11 +98,11 @@ def fit(target: str, networks: Mapping[str, list[ConvLayer]]) -> tuple[dict[str,
     """Return the rates by precision and the launch cost that are least wrong on what is fitted, by search on a grid."""
     published = FITTED[target]
     best: tuple[float, dict[str, int], int] = (math.inf, {}, 0)
-    for launch_us in range(2, 41, 2):
+    for launch_us in range(10, 81, 5):
         rates, wrong = {}, 0.0
         for number, precision in enumerate(PRECISIONS):
             tried = []
-            for rate in (round(100 * 1.08**k) for k in range(50)):
+            for rate in (round(100 * 1.08**k) for k in range(25, 70)):
                 model = model_of(target, precision, rate, launch_us)
                 errors = [math.log(network_ms(networks[n], model) / ms[number]) ** 2 for n, ms in published.items()]
                 tried.append((sum(errors), rate))

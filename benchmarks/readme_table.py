@@ -1,4 +1,6 @@
-"""Put the newest committed result of aerial_cars into README.md, between its two markers; no row is hand-written.
+"""Put the newest committed results of aerial_cars and networks into README.md, each between its two markers.
+
+No row is hand-written.
 
 python benchmarks/readme_table.py            # rewrites README.md
 python benchmarks/readme_table.py --check    # exits 1 where README.md says something else
@@ -8,15 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from _results import latest
 
 README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- aerial_cars: begin -->", "<!-- aerial_cars: end -->"
+NETWORKS = ("network", "task", "scales", "parameters", "GMACs", "ONNX against PyTorch", "ultralytics alone")
 HEADER = ("model", "parameters", "ONNX file", "GMACs", "mAP50", "mAP50-95", "p50", "against dense")
 
 
@@ -26,11 +29,43 @@ def render(document: Mapping[str, Any]) -> str:
     Args:
         document: the report's JSON.
     """
-    rows = [_cells(row) for row in document["table"]]
-    rule = ["---", *["---:"] * (len(HEADER) - 1)]
-    lines = [f"| {' | '.join(cells)} |" for cells in [list(HEADER), rule, *rows]]
+    lines = _table(HEADER, [_cells(row) for row in document["table"]], ["---", *["---:"] * (len(HEADER) - 1)])
     warned = [f"Warned while measuring: {one['text']}." for one in document["warnings"]]
     return "\n".join([f"**{document['headline']}**", "", *lines, *(line for one in warned for line in ("", one))])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], rule: Sequence[str]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in [header, rule, *rows]]
+
+
+def render_networks(document: Mapping[str, Any]) -> str:
+    """Return a row for each kind of network, with the figures of its smallest and its largest scale.
+
+    Args:
+        document: the result of networks.py.
+    """
+    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in document["rows"]:
+        family, scale, head = re.fullmatch(r"(yolo(?:v8|11|26))([nsmlx])(.*)", row["network"]).groups()
+        kinds.setdefault((family + head, row["task"]), []).append({**row, "scale": scale})
+    rows = [_kind(name, task, scales) for (name, task), scales in kinds.items()]
+    return "\n".join(_table(NETWORKS, rows, ["---", "---", "---", "---:", "---:", "---", "---"]))
+
+
+def _kind(name: str, task: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    ends = [rows[0], rows[-1]] if len(rows) > 1 else rows
+    wrong = [f"{row['scale']}: {fault}" for row in rows for fault in row["wrong"]]
+    shift, change = (max(row["check"][key] for row in rows) for key in ("box_shift_px", "score_change"))
+    agrees = f"{change:.0e}" if task == "classify" else f"{shift:.0e} px, {change:.0e}"
+    return [
+        name,
+        task,
+        ", ".join(row["scale"] for row in rows),
+        "; ".join(f"{row['parameters'][0] / 1e6:.2f} to {row['parameters'][1] / 1e6:.2f} M" for row in ends),
+        "; ".join(f"{row['macs'][0] / 1e9:.2f} to {row['macs'][1] / 1e9:.2f}" for row in ends),
+        agrees,
+        "; ".join(wrong) or "predicts with both files, refuses to train",
+    ]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -57,11 +92,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where the table is another")
     options = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    table = render(json.loads(latest("aerial_cars").read_text(encoding="utf-8")))
-    wanted = f"{before}{BEGIN}\n{table}\n{END}{after}"
+    text = wanted = README.read_text(encoding="utf-8")
+    for name, shown in (("aerial_cars", render), ("networks", render_networks)):
+        table = shown(json.loads(latest(name).read_text(encoding="utf-8")))
+        before, rest = wanted.split(f"<!-- {name}: begin -->")
+        _, after = rest.split(f"<!-- {name}: end -->")
+        wanted = f"{before}<!-- {name}: begin -->\n{table}\n<!-- {name}: end -->{after}"
     if options.check:
         return int(text != wanted)
     README.write_text(wanted, encoding="utf-8", newline="\n")

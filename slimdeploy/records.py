@@ -75,15 +75,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """How to feed a detector and read its output; what ONNX metadata and manifests carry.
+    """How to feed a network and read its outputs; what ONNX metadata and manifests carry.
 
     Attributes:
-        task: `detect`; other tasks follow the same layout with more rows.
+        task: `detect`, `segment`, `pose`, `obb` or `classify`.
         classes: class names, in label order.
         imgsz: input height and width, in pixels; each a multiple of `stride`.
         stride: largest stride of the network, in pixels.
         batch: images a call; with `dynamic_batch` the most of them.
         dynamic_batch: whether a call may hold fewer images.
+        outputs: shape of each output by its name, as a graph states it; empty for a checkpoint, which states none.
     """
 
     task: str
@@ -92,6 +93,7 @@ class ModelSpec:
     stride: int = 32
     batch: int = 1
     dynamic_batch: bool = False
+    outputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,9 @@ class Checkpoint:
         parameters: scalars that training changes, before BatchNorm is folded.
         size_bytes: size of the file.
         pruned: whether slimdeploy removed channels from it.
+        planned_latency: what its plan said of latency (a `PlannedLatency` as JSON, without `saved_ms`), or None where
+            it was not planned to one.
+        kpt_shape: of a pose network: keypoints, and values a keypoint; or None.
     """
 
     path: str
@@ -117,6 +122,8 @@ class Checkpoint:
     parameters: int
     size_bytes: int
     pruned: bool
+    planned_latency: Mapping[str, Any] | None = None
+    kpt_shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +135,7 @@ class PlannedGroup:
         width: channels before.
         kept: positions that stay; increasing, in 0..width-1.
         layers: every convolution that makes these channels.
-        tied_to: the group that must keep equally many (the two halves of a C2f), or "".
+        tied_to: the group that must keep equally many (the two halves of a block that chunks), or "".
     """
 
     name: str

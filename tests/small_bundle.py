@@ -28,7 +28,7 @@ CHECK = {
 
 def write_small_bundle(out: Path, *, model: bytes = b"model", target: str = "cpu", agent: bytes = b"") -> Path:
     """Write a bundle of one model file and return its folder; with `agent`, that is its agent.pyz."""
-    spec = ModelSpec(task="detect", classes=("car", "van"), imgsz=(64, 64))
+    spec = ModelSpec(task="detect", classes=("car", "van"), imgsz=(64, 64), outputs={"output0": (1, 6, 84)})
     contents = Contents(
         artifact=Artifact(
             path="model.fp32.onnx", format="onnx", precision="fp32", sha256="a" * 64, spec=spec, parameters=100,

@@ -20,7 +20,7 @@ from slimdeploy.board.letterbox import Placement, letterbox
 from slimdeploy.configs import ValConfig
 from slimdeploy.data.dataset import Dataset, label_path, read_labels
 from slimdeploy.data.images import read_image
-from slimdeploy.errors import ArtifactError, DataError
+from slimdeploy.errors import ArtifactError, DataError, UsageError
 from slimdeploy.records import Accuracy, Artifact, ModelSpec
 
 log = logging.getLogger("slimdeploy.accuracy")
@@ -46,10 +46,24 @@ def score(
         backend: the runtime's name; empty takes the format's own.
         trust: open a .pt even if it holds unknown objects.
         scorer: what judges the boxes.
+
+    Raises:
+        UsageError: the model is no detector; and see `evaluate`.
     """
+    require_detector(artifact)
     dataset.require_classes(artifact.spec.classes)
     with open_lanes(backend_for(artifact, backend, trust=trust), artifact) as sessions:
         return evaluate(sessions, artifact.spec, dataset, config, name=Path(artifact.path).name, scorer=scorer)
+
+
+def require_detector(artifact: Artifact) -> None:
+    """Raise UsageError unless a model's accuracy can be scored here, which is done on upright boxes alone."""
+    if artifact.spec.task != "detect":
+        raise UsageError(
+            f"the accuracy of {Path(artifact.path).name}, a network for the task {artifact.spec.task!r}",
+            wanted="a detector",
+            do="leave --data out of bench to measure latency alone, and score accuracy with ultralytics' own val",
+        )
 
 
 def evaluate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def load_graph(path: Path) -> ModelProto:
 
 
 def read_spec(model: ModelProto, path: Path) -> tuple[ModelSpec, str]:
-    """Return how to feed a detector, and its precision, from the metadata that slimdeploy and ultralytics write.
+    """Return how to feed a network, and its precision, from the metadata that slimdeploy and ultralytics write.
 
     Args:
         model: the graph.
@@ -62,6 +63,7 @@ def read_spec(model: ModelProto, path: Path) -> tuple[ModelSpec, str]:
     except (ValueError, SyntaxError, TypeError, AttributeError) as error:
         raise ArtifactError(f"the metadata of {path} is damaged: {error}", do=_EXPORT_IT) from error
     _require_layout(model, spec, path)
+    spec = replace(spec, outputs={one.name: (spec.batch, *shape_of(one)[1:]) for one in model.graph.output})
     precision = metadata.get(PRECISION_KEY) or _precision_of_weights(model)
     if precision not in PRECISIONS:
         raise ArtifactError(f"{path} names the precision {precision!r}", wanted=", ".join(PRECISIONS), do=_EXPORT_IT)

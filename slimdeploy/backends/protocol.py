@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, "NDArray[Any]"]
 
 INPUT = "images"  # float32 (B, 3, H, W), RGB in 0..1
-OUTPUT = "output0"  # float32 (B, 4 + nc, anchors): cx, cy, w, h in input pixels, then scores after the sigmoid
+# float32 (B, 4 + nc, anchors): cx, cy, w, h in input pixels, then scores after the sigmoid. Further rows are the mask
+# coefficients of a segmenter, the keypoints of a pose network or the angle of an oriented box; a classifier gives one
+# probability a class, (B, nc).
+OUTPUT = "output0"
+PROTOTYPES = "output1"  # float32 (B, masks, H / 4, W / 4): what a segmenter mixes its masks from
 
 
 class Session(Protocol):

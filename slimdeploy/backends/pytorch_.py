@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from slimdeploy._cores import usable_cores
-from slimdeploy.backends.protocol import INPUT, OUTPUT, Tensors
+from slimdeploy.backends.protocol import INPUT, Tensors
 from slimdeploy.errors import ArtifactError
 from slimdeploy.records import Artifact
-from slimdeploy.yolo import checkpoint
+from slimdeploy.yolo import checkpoint, heads
 
 
 class PyTorchSession:
@@ -29,8 +29,7 @@ class PyTorchSession:
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ArtifactError(f"{self._path} does not run in PyTorch: {reason}") from error
-        head = output[0] if isinstance(output, (list, tuple)) else output  # beside it lie the maps that losses take
-        return {OUTPUT: head.numpy()}
+        return {name: tensor.numpy() for name, tensor in heads.named_outputs(output).items()}
 
     def close(self) -> None:
         """Give back the network's memory."""
@@ -55,4 +54,5 @@ class PyTorch:
         """Load a network; see `protocol.Backend`. The thread count holds for the whole process."""
         torch.set_num_threads(threads or usable_cores())
         module, _ = checkpoint.load(Path(artifact.path), trust=self.trust)
+        heads.keep_inferring_branch(module)  # as an export does, so that both give the same
         return PyTorchSession(module.fuse(verbose=False), artifact.path)

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from slimdeploy.backends.protocol import INPUT, OUTPUT
+from slimdeploy.backends.protocol import INPUT, OUTPUT, PROTOTYPES
 from slimdeploy.bundle.next_step import build_command, with_shapes
 from slimdeploy.bundle.schema import problems
 from slimdeploy.bundle.trtcheck import NOT_ASKED, Verdict
@@ -91,12 +91,12 @@ def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, A
         "schema": SCHEMA,
         "model": _model(contents),
         "input": _input(contents.artifact),
-        "output": _output(contents.artifact),
+        **_outputs(contents),
         "target": _target(contents.target),
         "graphs": [_graph(one, contents) for one in contents.graphs],
         "board": _board(contents),
         "check": dict(contents.check),
-        "weights": {"file": Path(contents.checkpoint.path).name, "sha256": contents.checkpoint.sha256},
+        "weights": _weights(contents.checkpoint),
         "versions": versions(),
         "licence": LICENCE_NOTE,
         "files": {
@@ -107,6 +107,14 @@ def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, A
     manifest |= {name: dict(told) for name, told in optional.items() if told is not None}
     validate(manifest, "the new manifest")
     return manifest
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, Any]:
+    weights: dict[str, Any] = {"file": Path(checkpoint.path).name, "sha256": checkpoint.sha256}
+    if checkpoint.planned_latency is not None:
+        told = {name: value for name, value in checkpoint.planned_latency.items() if value is not None}
+        weights["planned_latency"] = json.loads(json.dumps(told))  # tuples become lists
+    return weights
 
 
 def _model(contents: Contents) -> dict[str, Any]:
@@ -147,20 +155,41 @@ def _input(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _output(artifact: Artifact) -> dict[str, Any]:
-    height, width = artifact.spec.imgsz
-    stride = artifact.spec.stride
-    anchors = sum((height // s) * (width // s) for s in (stride // 4, stride // 2, stride))
-    return {
-        "name": OUTPUT,
-        "shape": [artifact.spec.batch, 4 + len(artifact.spec.classes), anchors],
-        "dtype": "float32",
+def _outputs(contents: Contents) -> dict[str, Any]:
+    shapes = contents.artifact.spec.outputs
+    found = {"output": {"name": OUTPUT, "shape": list(shapes[OUTPUT]), "dtype": "float32", **_meaning(contents)}}
+    if PROTOTYPES in shapes:
+        found["prototypes"] = {
+            "name": PROTOTYPES,
+            "shape": list(shapes[PROTOTYPES]),
+            "dtype": "float32",
+            "layout": "batch, prototypes, height, width",
+            "use": "a mask is where the sum of the prototypes, each times the box's coefficient, is above 0",
+        }
+    return found
+
+
+def _meaning(contents: Contents) -> dict[str, Any]:
+    """Say what `output0` holds. The rows follow each other in the order in which the manifest names them."""
+    spec, keypoints = contents.artifact.spec, contents.checkpoint.kpt_shape
+    if spec.task == "classify":
+        return {"layout": "batch, classes", "scores": "one for each class, after the softmax", "nms": False}
+    told: dict[str, Any] = {
         "layout": "batch, box and scores, anchors",
         "boxes": "centre x, centre y, width, height",
         "box_unit": "pixels of the input",
         "scores": "one for each class, after the sigmoid",
         "nms": False,
     }
+    added = {
+        "segment": "one coefficient for each prototype",
+        "obb": "the angle in radians by which its width turns from the x axis towards the y axis",
+    }.get(spec.task)
+    if keypoints:
+        values = "x, y, visibility after the sigmoid" if keypoints[1] == 3 else "x, y"
+        added = f"for each of {keypoints[0]} keypoints {values}, in pixels of the input"
+        told["kpt_shape"] = list(keypoints)
+    return told | ({"layout": "batch, box, scores and more, anchors", "more": added} if added else {})
 
 
 def _target(target: Target) -> dict[str, Any]:

@@ -16,7 +16,7 @@ NAME = "export"
 
 
 def command(
-    weights: Annotated[Path, typer.Argument(help="The checkpoint, a YOLOv8 .pt.")],
+    weights: Annotated[Path, typer.Argument(help="The checkpoint, a .pt.")],
     out: OutOption,
     target: Annotated[str, typer.Option(help="What the bundle is for: see slimdeploy targets.")] = "cpu",
     precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8; int8 needs --data.")] = None,
@@ -107,8 +107,7 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
         *(f"beside: {_beside(graph, manifest)}" for graph in manifest["graphs"][1:]),
         f"size:   {model['parameters']:,} parameters, {model['macs'] / 1e9:.3f} GMACs",
         f"check:  {'differs from' if model['precision'] == 'int8' else 'agrees with'} PyTorch on {check['images']} "
-        f"{check['source']}; over {check['boxes']} boxes, the largest shift is {check['box_shift_px']:.2g} px and the "
-        f"largest change of a score {check['score_change']:.2g}",
+        f"{check['source']}; {_differences(check)}",
     ]
     if "calibration" in manifest:
         known = manifest["calibration"]
@@ -127,6 +126,18 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
     if "build" in manifest["board"]:
         lines.append("board:  not run on a board yet")
     return "\n".join([*lines, then])
+
+
+def _differences(check: dict[str, Any]) -> str:
+    score = f"the largest change of a score {check['score_change']:.2g}"
+    if not check["boxes"]:
+        return score
+    told = [f"over {check['boxes']} boxes, the largest shift is {check['box_shift_px']:.2g} px"]
+    if "keypoint_shift_px" in check:
+        told.append(f"of a keypoint {check['keypoint_shift_px']:.2g} px")
+    if "mask_change" in check:
+        told.append(f"the largest change of a mask {check['mask_change']:.2g}")
+    return f"{', '.join(told)} and {score}"
 
 
 def _beside(graph: dict[str, Any], manifest: dict[str, Any]) -> str:

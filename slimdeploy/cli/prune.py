@@ -21,7 +21,7 @@ BUDGETS = (*FIGURES, *SHARES)
 
 
 def command(
-    weights: Annotated[Path, typer.Argument(help="The checkpoint, a YOLOv8 .pt; best one that sparsify wrote.")],
+    weights: Annotated[Path, typer.Argument(help="The checkpoint, a .pt; best one that sparsify wrote.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="The folder to make; it must not exist. Needed without --dry-run.")
     ] = None,

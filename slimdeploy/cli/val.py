@@ -66,7 +66,7 @@ def command(
     """
     with needs("onnx"):
         from slimdeploy.accuracy.bootstrap import paired_bootstrap
-        from slimdeploy.accuracy.evaluate import score
+        from slimdeploy.accuracy.evaluate import require_detector, score
         from slimdeploy.accuracy.matches import Keeping
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.data.dataset import read_dataset
@@ -75,6 +75,8 @@ def command(
     settings = build(ValConfig, {"split": split, "imgsz": imgsz, "max_det": max_det}, section(config, NAME))
     side = (settings.imgsz, settings.imgsz)
     artifacts = [read_artifact(path, imgsz=side, trust=trust) for path in weights]
+    for one in artifacts:
+        require_detector(one)
     dataset = read_dataset(data)
     settings, scorer = _judge(protocol, dataset, settings)
     rows: list[Row] = []

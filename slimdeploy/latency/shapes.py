@@ -23,15 +23,18 @@ class Kind:
         stride: in both directions.
         height: of the output, in positions.
         width: of the output, in positions.
+        form: of the layer, as `ConvLayer.kind` has it: `conv`, `depthwise`, `transposed` or `linear`.
     """
 
     kernel: int
     stride: int
     height: int
     width: int
+    form: str = "conv"
 
     def __str__(self) -> str:
-        return f"{self.kernel}x{self.kernel} stride {self.stride} at {self.height}x{self.width}"
+        form = "" if self.form == "conv" else f"{self.form} "
+        return f"{form}{self.kernel}x{self.kernel} stride {self.stride} at {self.height}x{self.width}"
 
 
 def kind_of(layer: ConvLayer, imgsz: tuple[int, int]) -> Kind:
@@ -42,14 +45,15 @@ def kind_of(layer: ConvLayer, imgsz: tuple[int, int]) -> Kind:
         stride=layer.stride,
         height=round(imgsz[0] / shrunk),
         width=round(imgsz[1] / shrunk),
+        form=layer.kind,
     )
 
 
 def changeable(coupling: Coupling) -> tuple[ConvLayer, ...]:
-    """Return the convolutions whose inputs or outputs a plan can narrow, in the network's order."""
+    """Return the convolutions that run and whose widths a plan can narrow, in the network's order."""
     touched = {name for group in coupling.groups for name in group.layers}
     touched |= {reader.layer for group in coupling.groups for reader in group.readers}
-    return tuple(layer for layer in coupling.layers if layer.name in touched)
+    return tuple(layer for layer in coupling.layers if layer.name in touched and layer.positions)
 
 
 def to_measure(coupling: Coupling, alignment: int) -> dict[Kind, tuple[Widths, ...]]:

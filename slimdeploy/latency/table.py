@@ -219,6 +219,8 @@ def fitted(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     spread = sum(w * (layers - x) ** 2 for w, (layers, _) in zip(weights, pairs, strict=True))
     joint = sum(w * (layers - x) * (whole - y) for w, (layers, whole) in zip(weights, pairs, strict=True))
     factor = joint / spread if spread > 0 else 1.0
+    if factor <= 0 or (spread > 0 and y < factor * x):  # noise: nothing costs less the more there is of it
+        return 0.0, y / x
     return y - factor * x, factor
 
 
@@ -242,7 +244,7 @@ def read_table(path: Path) -> LatencyTable:
     record = read_json(path, what="latency table")
     try:
         layers = {
-            Kind(**{name: int(one[name]) for name in ("kernel", "stride", "height", "width")}): tuple(
+            Kind(**{name: value for name, value in one.items() if name != "times"}): tuple(
                 _as_time(*row) for row in one["times"]
             )
             for one in record.pop("layers")

@@ -59,8 +59,24 @@ def _one_run(folder: Path) -> Report:
         rows=read_rows(path, results),
         widths=read_widths(folder),
         lineage=read_lineage(folder),
-        notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
+        notes=(*map(str, notes if isinstance(notes, list) else ()), *_planning_notes(read_lineage(folder))),
     )
+
+
+def _planning_notes(lineage: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Say of a plan to a latency whether it rests on measurements, and which layers the network hangs on most."""
+    for results in (one.get("results", {}) for one in lineage if one.get("stage") == "prune"):
+        if latency := results.get("latency"):
+            kind = "estimated, not measured" if latency["estimated"] else "measured"
+            yield (
+                f"Pruned to {latency['asked_ms']:.2f} ms on {latency['target']}: {latency['speedup']:.2f} times as "
+                f"fast, {kind} ({latency['source']})."
+            )
+        if tried := results.get("sensitivities"):
+            named = ", ".join(
+                f"{one['groups'][0]} ({one['positives'][1]} of {one['positives'][0]} detections left)" for one in tried
+            )
+            yield f"Narrowed alone to about half, these layers changed the outputs most: {named}."
 
 
 def _title(folder: Path, results: Mapping[str, Any]) -> str:

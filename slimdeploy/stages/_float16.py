@@ -50,7 +50,7 @@ def overflowing(model: ModelProto, peaks: Mapping[str, float]) -> tuple[KeptFloa
 
 
 def decoding(model: ModelProto) -> tuple[KeptFloat, ...]:
-    """Return the nodes behind the head's last convolutions that compute; those that only move data are left out.
+    """Return the nodes behind the head's last layers that compute; those that only move data are left out.
 
     The convolution inside the decoding itself, which averages the distances, is told by having no bias.
     """
@@ -59,7 +59,7 @@ def decoding(model: ModelProto) -> tuple[KeptFloat, ...]:
     todo = [o.name for o in model.graph.output]
     while todo:
         node = maker.get(todo.pop())
-        if node is not None and node.name not in behind and not (node.op_type == "Conv" and len(node.input) == 3):
+        if node is not None and node.name not in behind and not _ends_the_network(node):
             behind.add(node.name)
             todo += node.input
     kept: list[KeptFloat] = []
@@ -68,6 +68,10 @@ def decoding(model: ModelProto) -> tuple[KeptFloat, ...]:
         if node.name in behind and computes:
             kept.append(KeptFloat(node=node.name, why=DECODING))
     return tuple(kept)
+
+
+def _ends_the_network(node: NodeProto) -> bool:
+    return node.op_type in ("Conv", "Gemm") and len(node.input) == 3
 
 
 def _follows(node: NodeProto, kept: set[str], maker: Mapping[str, NodeProto]) -> bool:

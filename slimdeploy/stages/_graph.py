@@ -75,8 +75,9 @@ def with_dynamic_batch(model: ModelProto) -> ModelProto:
 
 def metadata(known: Checkpoint, config: ExportConfig, *, precision: str) -> dict[str, str]:
     """Return the metadata of an exported file: the keys that ultralytics reads, and the precision."""
+    keypoints = {"kpt_shape": str(list(known.kpt_shape))} if known.kpt_shape else {}
     return {
-        "description": "detector exported by slimdeploy",
+        "description": "network exported by slimdeploy",
         "license": "code AGPL-3.0; the licence of the weights is their owner's",
         "task": known.task,
         "stride": str(known.stride),
@@ -85,6 +86,7 @@ def metadata(known: Checkpoint, config: ExportConfig, *, precision: str) -> dict
         "imgsz": str(list(config.imgsz)),
         "names": str(dict(enumerate(known.classes))),
         "channels": "3",
+        **keypoints,
         PRECISION_KEY: precision,
     }
 

@@ -5,21 +5,25 @@ Both sides are compared before NMS, since NMS turns a difference in the last dig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slimdeploy.backends.protocol import OUTPUT, PROTOTYPES
 from slimdeploy.board.letterbox import letterbox
 from slimdeploy.configs import ExportConfig, SceneConfig
 from slimdeploy.data import scenes
 from slimdeploy.data.dataset import Dataset
 from slimdeploy.data.images import read_image
 from slimdeploy.errors import GateError
+from slimdeploy.records import Checkpoint
 
 Array = NDArray[np.float32]
+Outputs = Mapping[str, Array]  # of one image: the rows of every anchor, or a classifier's probabilities; prototypes
 
 CONF = 0.05  # anchors that score less give no box that counts in practice
 AT_LEAST = 20  # best anchors of an image that are compared in any case, so that no check is empty
@@ -31,10 +35,14 @@ class Agreement:
 
     Attributes:
         images: images compared.
-        boxes: anchors whose boxes were compared: those above `CONF` on either side, and the best `AT_LEAST`.
-        box_shift_px: largest move of a box corner among them, in pixels.
-        score_change: largest change of a score, over every anchor and class.
+        boxes: anchors whose boxes were compared: those above `CONF` on either side, and the best `AT_LEAST`; none for
+            a classifier.
+        box_shift_px: largest move of a box corner among them, in pixels; oriented boxes turn with their angle.
+        score_change: largest change of a score, over every anchor and class, and of a keypoint's visibility.
         raw_difference: largest difference of the outputs, over everything.
+        keypoint_shift_px: largest move of a keypoint of those anchors, in pixels; None where there are none.
+        mask_change: largest change of a mask's value, in 0..1, of the best `AT_LEAST` anchors; None where there are
+            none.
     """
 
     images: int
@@ -42,44 +50,112 @@ class Agreement:
     box_shift_px: float
     score_change: float
     raw_difference: float
+    keypoint_shift_px: float | None = None
+    mask_change: float | None = None
 
     def require(self, config: ExportConfig, precision: str) -> None:
         """Raise GateError if the graph, of some precision, differs by more than a config allows."""
-        if not (self.box_shift_px <= config.box_tolerance_px and self.score_change <= config.score_tolerance):
+        shifts = max(self.box_shift_px, self.keypoint_shift_px or 0.0)
+        changes = max(self.score_change, self.mask_change or 0.0)
+        if not (shifts <= config.box_tolerance_px and changes <= config.score_tolerance):
             raise GateError(
-                f"the exported {precision} graph moves boxes by up to {self.box_shift_px:.3g} px and changes "
-                f"scores by up to {self.score_change:.3g}, over {self.images} images",
+                f"the exported {precision} graph moves boxes by up to {shifts:.3g} px and changes "
+                f"scores by up to {changes:.3g}, over {self.images} images",
                 wanted=f"at most {config.box_tolerance_px:g} px and {config.score_tolerance:g}",
                 do="export at fp32, or allow more in a recipe: export.box_tolerance_px, export.score_tolerance",
             )
 
 
-def compare(pairs: Iterable[tuple[Array, Array]]) -> Agreement:
+def compare(pairs: Iterable[tuple[Outputs, Outputs]], known: Checkpoint) -> Agreement:
     """Return how far outputs lie apart.
 
     Args:
-        pairs: for each image, the network's output and the graph's; each (4 + classes, anchors).
+        pairs: for each image, the network's outputs and the graph's, by name; the rows are (rows, anchors).
+        known: the network's checkpoint, which tells what the rows are.
     """
-    images, boxes, shift, change, raw = 0, 0, 0.0, 0.0, 0.0
-    for expected, actual in pairs:
-        chosen = _anchors(expected, actual)
-        images, boxes = images + 1, boxes + len(chosen)
-        shift = max(shift, _largest(_corners(expected[:4, chosen]), _corners(actual[:4, chosen])))
-        change = max(change, _largest(expected[4:], actual[4:]))
-        raw = max(raw, _largest(expected, actual))
-    return Agreement(images=images, boxes=boxes, box_shift_px=shift, score_change=change, raw_difference=raw)
+    one = _compare_classes if known.task == "classify" else _compare_anchors
+    found = [one(expected, actual, known) for expected, actual in pairs]
+    worst = {name: _worst([getattr(each, name) for each in found]) for name in _DIFFERENCES}
+    return Agreement(images=len(found), boxes=sum(each.boxes for each in found), **worst)
+
+
+_DIFFERENCES = ("box_shift_px", "score_change", "raw_difference", "keypoint_shift_px", "mask_change")
+
+
+def _worst(values: Sequence[float | None]) -> Any:
+    return max((value for value in values if value is not None), default=None)
+
+
+def per_image(expected: Outputs, actual: Outputs) -> list[tuple[Outputs, Outputs]]:
+    """Return the pairs of outputs of a batch's images, as `compare` takes them."""
+
+    def of(side: Outputs, image: int) -> Outputs:
+        return {name: side[name][image] for name in expected}
+
+    return [(of(expected, i), of(actual, i)) for i in range(len(next(iter(expected.values()))))]
+
+
+def _compare_classes(expected: Outputs, actual: Outputs, known: Checkpoint) -> Agreement:
+    change = _largest(expected[OUTPUT], actual[OUTPUT])
+    return Agreement(images=1, boxes=0, box_shift_px=0.0, score_change=change, raw_difference=change)
+
+
+def _compare_anchors(expected: Outputs, actual: Outputs, known: Checkpoint) -> Agreement:
+    wanted, found, last = expected[OUTPUT], actual[OUTPUT], 4 + len(known.classes)
+    chosen = _anchors(wanted[4:last], found[4:last])
+    corners = _turned_corners if known.task == "obb" else _corners
+    change, shift = _largest(wanted[4:last], found[4:last]), None
+    if known.kpt_shape:
+        shift, seen = _keypoint_shift(wanted[last:, chosen], found[last:, chosen], known.kpt_shape)
+        change = max(change, seen)
+    return Agreement(
+        images=1,
+        boxes=len(chosen),
+        box_shift_px=_largest(corners(wanted[:, chosen]), corners(found[:, chosen])),
+        score_change=change,
+        raw_difference=max(_largest(expected[name], actual[name]) for name in expected),
+        keypoint_shift_px=shift,
+        mask_change=_mask_change(expected, actual, last, chosen[:AT_LEAST]) if PROTOTYPES in expected else None,
+    )
 
 
 def _anchors(expected: Array, actual: Array) -> NDArray[np.intp]:
-    """Positions of the anchors whose boxes are worth comparing."""
-    best = np.maximum(expected[4:].max(axis=0), actual[4:].max(axis=0))  # (anchors,)
+    """Positions of the anchors whose boxes are worth comparing, the best first; scores are (classes, anchors)."""
+    best = np.maximum(expected.max(axis=0), actual.max(axis=0))  # (anchors,)
     ranked = np.argsort(-best, kind="stable")
     return ranked[: max(AT_LEAST, int((best >= CONF).sum()))]
 
 
-def _corners(cxcywh: Array) -> Array:
-    half = cxcywh[2:] / 2
-    return np.concatenate([cxcywh[:2] - half, cxcywh[:2] + half])  # (4, n)
+def _corners(rows: Array) -> Array:
+    """Return the corners of boxes; rows are (4 or more, n), the first being cx, cy, w, h."""
+    half = rows[2:4] / 2
+    return np.concatenate([rows[:2] - half, rows[:2] + half])  # (4, n)
+
+
+def _turned_corners(rows: Array) -> Array:
+    """Return the corners of oriented boxes, whose last row is the angle in radians; (8, n)."""
+    cosine, sine = np.cos(rows[-1]), np.sin(rows[-1])
+    along = np.stack([cosine, sine]) * rows[2] / 2  # (2, n)
+    across = np.stack([-sine, cosine]) * rows[3] / 2
+    return np.concatenate([rows[:2] + i * along + j * across for i in (-1, 1) for j in (-1, 1)])
+
+
+def _keypoint_shift(expected: Array, actual: Array, kpt_shape: tuple[int, int]) -> tuple[float, float]:
+    """Return the largest move of a keypoint, in pixels, and the largest change of a visibility; rows are (k * d, n)."""
+    wanted, found = (rows.reshape(*kpt_shape, -1) for rows in (expected, actual))  # (k, d, n)
+    return _largest(wanted[:, :2], found[:, :2]), _largest(wanted[:, 2:], found[:, 2:])
+
+
+def _mask_change(expected: Outputs, actual: Outputs, first: int, chosen: NDArray[np.intp]) -> float:
+    """Return the largest change of a mask's value; the coefficients begin at row `first`."""
+    wanted, found = (
+        np.tensordot(side[OUTPUT][first:, chosen].T, side[PROTOTYPES], axes=1) for side in (expected, actual)
+    )  # (n, height, width), before the sigmoid
+    return _largest(_sigmoid(wanted), _sigmoid(found))
+
+
+def _sigmoid(values: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-np.clip(values, -50, 50))), dtype=np.float32)
 
 
 def _largest(expected: Array, actual: Array) -> float:

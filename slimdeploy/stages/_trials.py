@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from slimdeploy.data.dataset import Dataset
 
-MACS = 1.5e12  # of all trials together, about half a minute on two cores; larger networks get smaller images
+MACS = 8e11  # of all trials together, about a quarter of a minute on two cores; larger networks get smaller images
 LEAST_SIDE = 128
-LEAST_IMAGES = 2
+ENOUGH_IMAGES = 8  # below that, images are made smaller instead of fewer
+LEAST_IMAGES = 2  # at the least side
 NAMED = 3  # groups that a refusal names
 
 log = logging.getLogger("slimdeploy.prune")
@@ -97,17 +98,22 @@ class Trials:
 def trial_size(macs: int, imgsz: int, images: int, units: int) -> tuple[int, int]:
     """Return the side of the input and the number of images that trials use, so that large networks stay bearable.
 
+    Images become fewer first, then smaller, since what is small in them already vanishes.
+
     Args:
         macs: multiply-accumulates of one image at `imgsz`.
         imgsz: side of the square input, in pixels.
         images: how many are wanted.
         units: how many trials there will be.
     """
+
+    def affordable(side: int) -> int:
+        return int(MACS / (macs * (side / imgsz) ** 2 * units))
+
     side = imgsz
-    while side > LEAST_SIDE and macs * (side / imgsz) ** 2 * images * units > MACS:
+    while side > LEAST_SIDE and affordable(side) < min(images, ENOUGH_IMAGES):
         side -= 32
-    affordable = int(MACS / (macs * (side / imgsz) ** 2 * units))
-    return side, max(min(images, affordable), min(images, LEAST_IMAGES))
+    return side, max(min(images, affordable(side)), min(images, LEAST_IMAGES))
 
 
 def trial_images(data: Path | None, classes: tuple[str, ...], side: int, count: int) -> tuple[list[Any], str]:

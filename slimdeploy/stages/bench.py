@@ -52,9 +52,11 @@ def bench(
         DeviceError: every worker process died, or gave no answer in time. One that did while others went on is told of
             in the notes, and its row holds no figures.
         OutputExists: `out` is there already.
+        UsageError: there is data, and a model is no detector.
     """
     with needs("onnx"):
         from slimdeploy.accuracy import matches
+        from slimdeploy.accuracy.evaluate import require_detector
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.bench.measure import measure_all
         from slimdeploy.data.dataset import read_dataset
@@ -63,6 +65,7 @@ def bench(
     dataset = read_dataset(data) if data else None
     if dataset:
         for _, artifact in artifacts:
+            require_detector(artifact)
             dataset.require_classes(artifact.spec.classes)  # now, not after minutes of measuring
     inputs = bench_inputs(models, dataset.as_input() if dataset else None)
     with stage_run("bench", config=config, inputs=inputs, out=out) as run:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimdeploy._needs import needs
 from slimdeploy.backends.artifacts import read_artifact, require_stride
-from slimdeploy.backends.protocol import INPUT, OUTPUT
+from slimdeploy.backends.protocol import INPUT
 from slimdeploy.bundle import trtcheck
 from slimdeploy.bundle.dropin import Model
 from slimdeploy.bundle.dropins import require_possible, write_dropins
@@ -47,7 +47,7 @@ def export(
     data: Path | None = None,
     trust: bool = False,
 ) -> Path:
-    """Export a detector to ONNX and pack it: the graph, a golden sample, the board's agent, labels, manifest, licence.
+    """Export a network to ONNX and pack it: the graph, a golden sample, the board's agent, labels, manifest, licence.
 
     Before the folder gets its name, every graph is compared with the network on `config.check_images` images, and for
     NVIDIA targets read by NVIDIA's own parser, where the extra `trtcheck` is installed. An int8 bundle also holds a
@@ -71,11 +71,11 @@ def export(
             that, or NVIDIA's parser refuses a graph.
         OutputExists: `out` is there already.
         StageFailed: the network cannot be exported.
-        UsageError: the target lacks the precision or the opset, the size is no multiple of the stride, or it is no
-            detector.
+        UsageError: the target lacks the precision or the opset, the size is no multiple of the stride, or the head is
+            none that is known.
     """
     with needs("train"):
-        from slimdeploy.yolo import checkpoint
+        from slimdeploy.yolo import checkpoint, heads
     with needs("onnx"):
         from slimdeploy.bundle.golden import write_golden
         from slimdeploy.stages import _parity
@@ -85,6 +85,7 @@ def export(
     _require_data(config, data)
     module, known = checkpoint.load(weights, trust=trust)
     require_stride(config.imgsz, known.stride)
+    heads.keep_inferring_branch(module)
     require_possible(config.dropins, _for_dropins(forms[-1], known, config, out))
     dataset = _read(data, known)
     images, source = _parity.check_inputs(dataset, config)
@@ -94,7 +95,7 @@ def export(
         gate = _gate(graphs, forms, limits, target, dataset)
         made = [_make(form, graphs, limits, gate.keep if gate else (), run.folder, target) for form in forms]
         for one in made:
-            _compare(module, one, images, config)
+            _compare(module, known, one, images, config)
         accuracy = gate.record(made, run.folder) if gate else None
         write_dropins(config.dropins, _for_dropins(forms[-1], known, config, run.folder), run.folder)
         contents = Contents(
@@ -107,7 +108,8 @@ def export(
             recommendation=_recommend(made, target),
             accuracy=accuracy,
         )
-        write_golden(run.folder, made[0].artifact, images, GoldenConfig.of(config.precision))
+        if known.task == "detect":  # a golden sample is told by its boxes
+            write_golden(run.folder, made[0].artifact, images, GoldenConfig.of(config.precision))
         run.results.update(_results(pack(run.folder, contents)))
     return out
 
@@ -231,7 +233,7 @@ def _read(data: Path | None, known: Checkpoint) -> Dataset | None:
     return dataset
 
 
-def _compare(module: nn.Module, made: _Made, images: list[Array], config: ExportConfig) -> None:
+def _compare(module: nn.Module, known: Checkpoint, made: _Made, images: list[Array], config: ExportConfig) -> None:
     """Compare a graph with its network; what is not int8 must agree."""
     from slimdeploy.backends.registry import backend_for
     from slimdeploy.stages import _parity
@@ -241,10 +243,9 @@ def _compare(module: nn.Module, made: _Made, images: list[Array], config: Export
     session = backend_for(made.artifact).open(made.artifact)
     pairs = []
     for batch in _parity.batches(images, config.batch):
-        actual = session.run({INPUT: batch})[OUTPUT]
-        pairs += list(zip(onnx_export.run(module, batch), actual, strict=True))
+        pairs += _parity.per_image(onnx_export.run(module, batch), session.run({INPUT: batch}))
     session.close()
-    made.found = _parity.compare(pairs[: len(images)])
+    made.found = _parity.compare(pairs[: len(images)], known)
     if made.form.precision != "int8":
         made.found.require(config, made.form.precision)
 
@@ -278,7 +279,7 @@ def _check_record(agreement: Agreement, config: ExportConfig, source: str) -> di
         "against": "the network in PyTorch, float32, before NMS",
         "runtime": "ONNX Runtime on the CPU",
         "source": source,
-        **dataclasses.asdict(agreement),
+        **{name: value for name, value in dataclasses.asdict(agreement).items() if value is not None},
         "box_tolerance_px": config.box_tolerance_px,
         "score_tolerance": config.score_tolerance,
     }

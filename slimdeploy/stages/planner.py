@@ -73,7 +73,7 @@ def saved_ms(coupling: Coupling, widths: Mapping[str, int], forecast: Forecast) 
     return {
         layer.name: forecast.layer_ms(layer, *before[layer.name]) - forecast.layer_ms(layer, *after[layer.name])
         for layer in coupling.layers
-        if before[layer.name] != after[layer.name]
+        if before[layer.name] != after[layer.name] and layer.positions
     }
 
 
@@ -188,7 +188,9 @@ def _touches(coupling: Coupling) -> dict[str, list[_Touch]]:
     for group in coupling.groups:
         made, read = dict.fromkeys(group.layers, 1), {r.layer: len(r.offsets) for r in group.readers}
         found[group.name] = [
-            _Touch(layer=layers[name], outputs=made.get(name, 0), inputs=read.get(name, 0)) for name in {**made, **read}
+            _Touch(layer=layers[name], outputs=made.get(name, 0), inputs=read.get(name, 0))
+            for name in {**made, **read}
+            if layers[name].positions  # else it runs in training alone
         ]
     return found
 

@@ -16,7 +16,7 @@ from slimdeploy.errors import StageFailed, UsageError
 from slimdeploy.latency.board import board_forecast
 from slimdeploy.latency.table import read_table
 from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run
-from slimdeploy.records import Checkpoint, PrunePlan, Target, as_json
+from slimdeploy.records import Checkpoint, PlannedLatency, PrunePlan, Target, as_json
 from slimdeploy.stages._built import coupling_of, cut_copy
 from slimdeploy.stages._importance import importance_of
 from slimdeploy.stages._trials import Trials, trial_images, trial_size
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 OUTPUT = "pruned.pt"
 PLAN = "plan.json"
+TOLD = 5  # of the sensitivities, the highest, in run.json; all of them are in the plan
 
 log = logging.getLogger("slimdeploy.prune")
 
@@ -78,7 +79,7 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
 
     Raises:
         CheckpointError: `weights` is missing, damaged, unsafe or no YOLO.
-        UsageError: the network is no YOLOv8 detector, the plan is for other weights or settings, or the table does
+        UsageError: the network is none that can be pruned, the plan is for other weights or settings, or the table does
             not suit the network, the target or the input size.
         GateError: the budget cannot be reached, or the plan would kill all positives.
         OutputExists: `out` is there already.
@@ -96,8 +97,10 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
         _require_as_planned(cut, done)
         if any(len(group.kept) < group.width for group in done.groups):
             checkpoint.mark_pruned(cut)
+        if done.latency:
+            checkpoint.note_latency(cut, _without_layers(done.latency))
         write_plan(done, run.folder / PLAN)
-        checkpoint.save(cut, run.folder / OUTPUT, origin=_origin(done))
+        checkpoint.save(cut, run.folder / OUTPUT, origin={"stage": "prune", "weights_sha256": known.sha256})
         run.results.update(_figures(done), size_bytes=[known.size_bytes, (run.folder / OUTPUT).stat().st_size])
     return out / OUTPUT
 
@@ -191,11 +194,8 @@ def _replayed(path: Path, coupling: Coupling, config: PruneConfig, known: Checkp
     return plan
 
 
-def _origin(plan: PrunePlan) -> dict[str, Any]:
-    latency = as_json(plan.latency) if plan.latency else None
-    if latency:
-        del latency["saved_ms"]
-    return {"stage": "prune", "weights_sha256": plan.weights_sha256, "planned_latency": latency}
+def _without_layers(latency: PlannedLatency) -> dict[str, Any]:
+    return {name: value for name, value in as_json(latency).items() if name != "saved_ms"}
 
 
 def _require_as_planned(module: nn.Module, plan: PrunePlan) -> None:
@@ -220,4 +220,6 @@ def _figures(plan: PrunePlan) -> dict[str, object]:
         "channels": [sum(group.width for group in plan.groups), sum(len(group.kept) for group in plan.groups)],
         "parameters": list(plan.parameters),
         "macs": list(plan.macs),
+        "latency": _without_layers(plan.latency) if plan.latency else None,
+        "sensitivities": [as_json(one) for one in sorted(plan.sensitivities, key=lambda one: -one.damage)[:TOLD]],
     }

@@ -29,6 +29,8 @@ from slimdeploy.records import Checkpoint
 # rebuilds a dense network from the architecture, stops with this sentence in a KeyError.
 PRUNED_MARK = "this network is pruned and stock training would regrow it: train it with 'slimdeploy finetune'"
 
+PLANNED_LATENCY = "slimdeploy_planned_latency"  # an attribute of a network, which copies and training carry along
+
 # What torch's unpicklers raise on bytes that are no checkpoint; they trust their input to be well-formed.
 _UNREADABLE = (
     RuntimeError, EOFError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError,
@@ -129,7 +131,14 @@ def _describe(module: nn.Module, path: Path) -> Checkpoint:
         parameters=count_parameters(module),
         size_bytes=path.stat().st_size,
         pruned=is_pruned(module),
+        planned_latency=getattr(module, PLANNED_LATENCY, None),
+        kpt_shape=_kpt_shape(module),
     )
+
+
+def _kpt_shape(module: nn.Module) -> tuple[int, int] | None:
+    shape = getattr(module.model[-1], "kpt_shape", None)
+    return None if shape is None else (int(shape[0]), int(shape[1]))
 
 
 def class_names(module: nn.Module) -> tuple[str, ...]:
@@ -147,6 +156,16 @@ def is_pruned(module: nn.Module) -> bool:
     """Return whether slimdeploy removed channels from this network."""
     backbone = module.yaml.get("backbone") or [[None, None, None]]
     return bool(backbone[0][2] == PRUNED_MARK)
+
+
+def note_latency(module: nn.Module, planned: Mapping[str, Any]) -> None:
+    """Keep what a plan said of a network's latency with the network, through fine-tuning and saving.
+
+    Args:
+        module: the network.
+        planned: plain JSON values.
+    """
+    setattr(module, PLANNED_LATENCY, dict(planned))
 
 
 def mark_pruned(module: nn.Module) -> None:

@@ -34,16 +34,20 @@ def magnitude(module: nn.Module, coupling: Coupling) -> Scores:
     convs = convolutions_of(module)
     scores = {}
     for group in coupling.groups:
-        parts = [_length(convs[layer].weight.detach(), 0) for layer in group.layers]
+        parts = [_length(convs[layer], 0) for layer in group.layers]
         for reader in group.readers:
-            columns = _length(convs[reader.layer].weight.detach(), 1)
+            columns = _length(convs[reader.layer], 1)
             parts += [columns[offset : offset + group.width] for offset in reader.offsets]
         relative = torch.stack([part / part.mean().clamp(min=1e-12) for part in parts])  # (layers, width)
         scores[group.name] = tuple(relative.mean(0).tolist())
     return scores
 
 
-def _length(weight: torch.Tensor, side: int) -> torch.Tensor:
+def _length(layer: Any, side: int) -> torch.Tensor:
+    """Return the length of a layer's weights by output channel (side 0) or input channel (side 1)."""
+    weight = layer.weight.detach()
+    if isinstance(layer, nn.ConvTranspose2d):  # its inputs come first
+        weight = weight.transpose(0, 1)
     return weight.double().transpose(0, side).flatten(1).norm(dim=1)
 
 

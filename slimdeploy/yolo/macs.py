@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.nn.modules import Attention
 
-COUNTED = (nn.Conv2d, nn.Linear)
+from slimdeploy.yolo import heads
+
+COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arithmetic:
+    """What one image asks of a network as it infers.
+
+    Attributes:
+        positions: for every convolution and linear layer, by its path, how often each of its weights is used; a layer
+            that training alone needs is not in it.
+        products: multiply-accumulates between activations, in attention.
+    """
+
+    positions: Mapping[str, int]
+    products: int
 
 
 def count_macs(module: nn.Module, imgsz: tuple[int, int]) -> int:
-    """Return the multiply-accumulates that convolutions and linear layers need for one image.
+    """Return the multiply-accumulates of convolutions, linear layers and attention for one image.
+
+    Of a YOLO26 head, that branch is counted which infers, and not the one that training adds.
 
     Args:
         module: the network; it is not changed.
         imgsz: input height and width, in pixels.
     """
-    positions = output_positions(skeleton(module), imgsz)
-    return sum(count * module.get_submodule(path).weight.numel() for path, count in positions.items())
+    found = arithmetic(skeleton(module), imgsz)
+    weights: dict[str, int] = {path: module.get_submodule(path).weight.numel() for path in found.positions}
+    return found.products + sum(count * weights[path] for path, count in found.positions.items())
 
 
 def skeleton(module: nn.Module) -> nn.Module:
@@ -40,28 +63,33 @@ def _same_shape(x: torch.Tensor) -> torch.Tensor:
     return x.clone()  # a node of its own in a traced graph
 
 
-def output_positions(bones: nn.Module, imgsz: tuple[int, int]) -> dict[str, int]:
-    """Return, for every convolution and linear layer that runs, the outputs of one channel for one image.
+def arithmetic(bones: nn.Module, imgsz: tuple[int, int]) -> Arithmetic:
+    """Count by running a network's shapes through it.
 
     Args:
-        bones: what `skeleton` gave.
+        bones: what `skeleton` gave; it is not changed.
         imgsz: input height and width, in pixels.
     """
-    counts: dict[str, int] = {}
+    network = copy.deepcopy(bones)
+    paths = {id(layer): path for path, layer in network.named_modules()}  # the names before a branch is left out
+    heads.keep_inferring_branch(network)
+    positions: dict[str, int] = defaultdict(int)
+    products = [0]
 
-    def note(path: str, layer: nn.Module, output: torch.Tensor) -> None:
-        counts[path] = counts.get(path, 0) + output.numel() // layer.weight.shape[0]
+    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if isinstance(layer, Attention):
+            places = inputs[0].shape[-2] * inputs[0].shape[-1]
+            products[0] += places**2 * layer.num_heads * (layer.key_dim + layer.head_dim)
+        else:
+            wide = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+            positions[paths[id(layer)]] += wide.numel() // layer.weight.shape[0]
 
-    hooks = [
-        layer.register_forward_hook(lambda layer, _, output, path=path: note(path, layer, output))
-        for path, layer in bones.named_modules()
-        if isinstance(layer, COUNTED)
-    ]
+    for layer in network.modules():
+        if isinstance(layer, (*COUNTED, Attention)):
+            layer.register_forward_hook(note)
     with torch.no_grad():
-        bones(example(bones, imgsz))
-    for hook in hooks:
-        hook.remove()
-    return counts
+        network(example(network, imgsz))
+    return Arithmetic(positions=dict(positions), products=products[0])
 
 
 def example(bones: nn.Module, imgsz: tuple[int, int]) -> torch.Tensor:

@@ -13,10 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
+from slimdeploy.backends.protocol import OUTPUT
 from slimdeploy.channels import Coupling
-from slimdeploy.yolo.coupling import norms_of
+from slimdeploy.yolo import heads
+from slimdeploy.yolo.coupling import convolutions_of, norms_of
 
+TINY = 1e-12  # in place of 0 where something is divided by it
 POSITIVE = 0.25  # lowest score of an anchor that counts as a detection, as ultralytics' predictor has it
+
+Outputs = Mapping[str, torch.Tensor]
 
 
 class Trials:
@@ -30,7 +35,7 @@ class Trials:
 
     def __init__(self, module: nn.Module, coupling: Coupling, images: torch.Tensor) -> None:
         self._module, self._images = module, images
-        self._norms = norms_of(module)
+        self._norms, self._convs, self._classes = norms_of(module), convolutions_of(module), len(module.names)
         self._layers = {group.name: group.layers for group in coupling.groups}
         self._before = self._outputs()
 
@@ -42,14 +47,15 @@ class Trials:
         """
         with self._silenced(gone):
             after = self._outputs()
-        return damage(self._before, after), (positives(self._before), positives(after))
+        before, classes = self._before, self._classes
+        return damage(before, after, classes), (positives(before, classes), positives(after, classes))
 
     @contextlib.contextmanager
     def _silenced(self, gone: Mapping[str, Sequence[int]]) -> Iterator[None]:
         kept = []
         for name, positions in gone.items():
             for layer in self._layers[name] if positions else ():
-                for tensor in (self._norms[layer].weight, self._norms[layer].bias):
+                for tensor in self._scales(layer):
                     kept.append((tensor, tensor.detach().clone()))
                     tensor.data[list(positions)] = 0
         try:
@@ -58,10 +64,17 @@ class Trials:
             for tensor, value in kept:
                 tensor.data.copy_(value)
 
-    def _outputs(self) -> torch.Tensor:
+    def _scales(self, layer: str) -> tuple[torch.Tensor, ...]:
+        """Return what scales and shifts a layer's outputs, the output channels first."""
+        norm, conv = self._norms[layer], self._convs[layer]
+        if norm is not None:
+            return norm.weight, norm.bias
+        weight = conv.weight.transpose(0, 1)  # a transposed convolution, whose inputs come first
+        return (weight,) if conv.bias is None else (weight, conv.bias)
+
+    def _outputs(self) -> Outputs:
         with torch.no_grad(), _batch_statistics(self._module):
-            outputs = self._module(self._images)
-        return outputs[0] if isinstance(outputs, (tuple, list)) else outputs
+            return heads.named_outputs(self._module(self._images))
 
 
 @contextlib.contextmanager
@@ -79,18 +92,32 @@ def _batch_statistics(module: nn.Module) -> Iterator[None]:
             norm.running_mean, norm.running_var = mean, variance
 
 
-def damage(before: torch.Tensor, after: torch.Tensor) -> float:
-    """Return how far scores and boxes moved: 0 not at all, 1 when every score is gone, more when false ones appear.
+def damage(before: Outputs, after: Outputs, classes: int) -> float:
+    """Return how far outputs moved: 0 not at all; each part of them adds about 1 when it is lost.
+
+    The parts are scores, boxes, and what the task adds: angles, keypoints, mask coefficients, prototypes.
 
     Args:
-        before: raw head: boxes as centre and size, then scores; shape (B, 4 + nc, anchors).
+        before: raw outputs by name: boxes as centre and size, then scores, then the rest, (B, 4 + nc + rest, anchors);
+            or a classifier's probabilities, (B, nc).
         after: the same of the narrowed network.
+        classes: nc.
     """
-    scores, others = before[:, 4:], after[:, 4:]
-    moved = float(torch.linalg.vector_norm(others - scores) / torch.linalg.vector_norm(scores).clamp(min=1e-12))
-    weight = scores.amax(1)  # (B, anchors): boxes matter where there is something
-    apart = float((weight * (1 - overlap(before[:, :4], after[:, :4]))).sum() / weight.sum().clamp(min=1e-12))
-    return moved + apart
+    first, second = before[OUTPUT], after[OUTPUT]
+    moved = sum(_relative(before[name], after[name]) for name in before if name != OUTPUT)
+    if first.dim() == 2:
+        return moved + _relative(first, second)
+    scores = slice(4, 4 + classes)
+    weight = first[:, scores].amax(1)  # (B, anchors): the rest matters where there is something
+    apart = (weight * (1 - overlap(first[:, :4], second[:, :4]))).sum() / weight.sum().clamp(min=TINY)
+    moved += _relative(first[:, scores], second[:, scores]) + float(apart)
+    if first.shape[1] > scores.stop:
+        moved += _relative(weight[:, None] * first[:, scores.stop :], weight[:, None] * second[:, scores.stop :])
+    return moved
+
+
+def _relative(before: torch.Tensor, after: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(after - before) / torch.linalg.vector_norm(before).clamp(min=TINY))
 
 
 def overlap(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -99,9 +126,11 @@ def overlap(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     high = torch.minimum(first[:, :2] + first[:, 2:] / 2, second[:, :2] + second[:, 2:] / 2)
     shared = (high - low).clamp(min=0).prod(1)
     joint = first[:, 2:].prod(1) + second[:, 2:].prod(1) - shared
-    return shared / joint.clamp(min=1e-12)
+    return shared / joint.clamp(min=TINY)
 
 
-def positives(outputs: torch.Tensor) -> int:
-    """Return how many anchors of a raw head hold a score that counts."""
-    return int((outputs[:, 4:].amax(1) > POSITIVE).sum())
+def positives(outputs: Outputs, classes: int) -> int:
+    """Return how many anchors of a raw head, or images of a classifier, hold a score that counts."""
+    made = outputs[OUTPUT]
+    scores = made if made.dim() == 2 else made[:, 4 : 4 + classes]
+    return int((scores.amax(1) > POSITIVE).sum())

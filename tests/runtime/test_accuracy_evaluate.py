@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import cv2
@@ -10,11 +11,11 @@ import pytest
 
 from slimdeploy.accuracy import evaluate as room
 from slimdeploy.accuracy.boxes import Scores
-from slimdeploy.accuracy.evaluate import evaluate
+from slimdeploy.accuracy.evaluate import evaluate, score
 from slimdeploy.configs import ValConfig
 from slimdeploy.data.dataset import read_dataset
-from slimdeploy.errors import ArtifactError, DataError
-from slimdeploy.records import ModelSpec
+from slimdeploy.errors import ArtifactError, DataError, UsageError
+from slimdeploy.records import Artifact, ModelSpec
 
 CLASSES = ("square", "bar")
 SIZES = [(80, 160), (100, 100), (160, 80)]
@@ -106,6 +107,18 @@ def test_an_output_of_another_shape_is_refused(data):
 def test_other_classes_than_the_data_sets_are_refused(data):
     with pytest.raises(DataError, match="classes"):
         evaluate([Knowing()], spec(classes=("car", "van")), data, ValConfig())
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb", "classify"])
+def test_the_accuracy_of_another_task_is_refused_before_anything_is_opened(data, task):
+    model = Artifact(
+        path="gone.onnx", format="onnx", precision="fp32", sha256="", spec=dataclasses.replace(spec(), task=task),
+        parameters=1, macs=1, size_bytes=1,
+    )  # fmt: skip
+    with pytest.raises(
+        UsageError, match=rf"accuracy of gone.onnx, a network for the task '{task}'; wanted: a detector"
+    ):
+        score(model, data, ValConfig())
 
 
 def test_a_split_without_labels_is_refused(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from slimdeploy.configs import ExportConfig
 from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import GateError
+from slimdeploy.records import Checkpoint
 from slimdeploy.stages import _parity
 
 CONFIG = ExportConfig(imgsz=(64, 96))
@@ -29,46 +30,59 @@ def changed(output, row, anchor, by):
     return copy
 
 
+def checkpoint_for(task, classes=("car", "van"), kpt_shape=None):
+    return Checkpoint(
+        path="a.pt", sha256="a" * 64, task=task, classes=classes, stride=32, parameters=1, size_bytes=1, pruned=False,
+        kpt_shape=kpt_shape,
+    )  # fmt: skip
+
+
+def compare(pairs, known=None):
+    """Compare rows of anchors, given without the name of their output."""
+    named = [({"output0": expected}, {"output0": actual}) for expected, actual in pairs]
+    return _parity.compare(named, known or checkpoint_for("detect"))
+
+
 def test_equal_outputs_agree(output):
-    found = _parity.compare([(output, output.copy())] * 3)
+    found = compare([(output, output.copy())] * 3)
     assert (found.images, found.boxes) == (3, 90)
     assert (found.box_shift_px, found.score_change, found.raw_difference) == (0, 0, 0)
     found.require(CONFIG, "fp32")
 
 
 def test_a_moved_box_that_scores_well_fails_the_gate(output):
-    found = _parity.compare([(output, changed(output, 0, 3, 2.0))])
+    found = compare([(output, changed(output, 0, 3, 2.0))])
     assert found.box_shift_px == pytest.approx(2.0)
     with pytest.raises(GateError, match=r"moves boxes by up to 2 px"):
         found.require(CONFIG, "fp32")
 
 
 def test_a_wider_box_moves_its_corners_by_half(output):
-    assert _parity.compare([(output, changed(output, 2, 3, 1.0))]).box_shift_px == pytest.approx(0.5)
+    assert compare([(output, changed(output, 2, 3, 1.0))]).box_shift_px == pytest.approx(0.5)
 
 
 def test_a_moved_box_that_nobody_sees_counts_in_the_raw_difference_alone(output):
-    found = _parity.compare([(output, changed(output, 0, 45, 5.0))])
+    found = compare([(output, changed(output, 0, 45, 5.0))])
     assert found.box_shift_px == 0
     assert found.raw_difference == pytest.approx(5.0)
 
 
 def test_a_box_that_only_the_graph_finds_is_compared(output):
     actual = changed(changed(output, 0, 45, 5.0), 5, 45, 0.5)
-    found = _parity.compare([(output, actual)])
+    found = compare([(output, actual)])
     assert found.box_shift_px == pytest.approx(5.0)
     assert found.score_change == pytest.approx(0.5)
 
 
 def test_a_changed_score_fails_the_gate_wherever_it_is(output):
     with pytest.raises(GateError, match=r"changes scores by up to 0\.03"):
-        _parity.compare([(output, changed(output, 4, 45, 0.03))]).require(CONFIG, "fp32")
+        compare([(output, changed(output, 4, 45, 0.03))]).require(CONFIG, "fp32")
 
 
 def test_where_nothing_scores_well_the_best_boxes_are_compared(output):
     quiet = output.copy()
     quiet[4:] *= 0.001
-    assert _parity.compare([(quiet, quiet)]).boxes == _parity.AT_LEAST
+    assert compare([(quiet, quiet)]).boxes == _parity.AT_LEAST
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -76,7 +90,58 @@ def test_an_output_that_is_no_number_fails_the_gate(output, value):
     actual = output.copy()
     actual[1, 3] = value
     with pytest.raises(GateError):
-        _parity.compare([(output, actual)]).require(CONFIG, "fp32")
+        compare([(output, actual)]).require(CONFIG, "fp32")
+
+
+def test_a_moved_keypoint_fails_the_gate_and_a_visibility_counts_as_a_score(output):
+    known = checkpoint_for("pose", kpt_shape=(2, 3))
+    points = np.concatenate([output, np.full((6, 50), 0.5, dtype=np.float32)])
+    found = compare([(points, changed(changed(points, 9, 3, 2.0), 8, 3, 0.01))], known)
+    assert found.keypoint_shift_px == pytest.approx(2.0)
+    assert (found.box_shift_px, found.score_change) == (0, pytest.approx(0.01))
+    with pytest.raises(GateError, match="moves boxes by up to 2 px"):
+        found.require(CONFIG, "fp32")
+
+
+def test_an_angle_moves_the_corners_of_its_box(output):
+    flat = np.concatenate([output, np.zeros((1, 50), dtype=np.float32)])
+    flat[2:4] = [[30.0], [0.0]]
+    found = compare([(flat, changed(flat, 6, 3, np.pi / 2))], checkpoint_for("obb"))
+    assert found.box_shift_px == pytest.approx(15.0)
+
+
+def test_an_oriented_box_that_is_not_turned_has_the_corners_of_an_upright_one(output):
+    rows = np.concatenate([output, np.zeros((1, 50), dtype=np.float32)])
+    upright = _parity._corners(rows)
+    assert _parity._turned_corners(rows)[[0, 1, 6, 7]] == pytest.approx(upright)
+
+
+@pytest.mark.parametrize("name", ["output0", "output1"], ids=["a coefficient", "the prototypes"])
+def test_a_changed_mask_fails_the_gate_whatever_changed_it(output, name):
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([output, rng.normal(size=(4, 50)).astype(np.float32)])
+    expected = {"output0": rows, "output1": rng.normal(size=(4, 8, 12)).astype(np.float32)}
+    actual = expected | {name: expected[name].copy()}
+    actual[name][-1] += 0.5
+    found = _parity.compare([(expected, actual)], checkpoint_for("segment"))
+    assert 0.02 < found.mask_change < 0.5
+    with pytest.raises(GateError):
+        found.require(CONFIG, "fp32")
+
+
+def test_a_classifiers_probabilities_are_compared():
+    known = checkpoint_for("classify", classes=("a", "b", "c"))
+    expected = np.array([0.2, 0.3, 0.5], dtype=np.float32)
+    found = compare([(expected, expected + np.float32([0, 0.1, -0.1]))], known)
+    assert (found.boxes, found.score_change) == (0, pytest.approx(0.1))
+    assert (found.keypoint_shift_px, found.mask_change) == (None, None)
+
+
+def test_the_outputs_of_a_batch_are_compared_image_by_image():
+    batch = {"output0": np.arange(12, dtype=np.float32).reshape(2, 2, 3)}
+    (first, _), (second, same) = _parity.per_image(batch, batch)
+    assert (first["output0"].tolist(), second["output0"].tolist()) == ([[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]])
+    assert np.array_equal(second["output0"], same["output0"])
 
 
 def write_data(folder, *, train, val):

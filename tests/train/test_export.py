@@ -83,7 +83,7 @@ def test_a_bundle_passes_the_check_of_its_own_agent(fp32, fp16, precision):
 
 
 def test_an_fp32_graph_gives_what_the_network_gives(fp32, network, images):
-    found, expected = output_of(fp32 / "model.fp32.onnx", images), onnx_export.run(network, images)
+    found, expected = output_of(fp32 / "model.fp32.onnx", images), onnx_export.run(network, images)["output0"]
     assert found.shape == (1, 4 + 2, ANCHORS)
     assert np.abs(found - expected).max() < 1e-2  # pixels, of boxes up to 96 wide
     assert np.abs(found[:, 4:] - expected[:, 4:]).max() < 1e-5
@@ -94,7 +94,7 @@ def test_an_fp16_graph_runs_everywhere_and_gives_nearly_the_same(fp16, network, 
     if backend == "openvino":
         pytest.importorskip("openvino")
     found = output_of(fp16 / "model.fp16.onnx", images, backend)
-    expected = onnx_export.run(network, images)
+    expected = onnx_export.run(network, images)["output0"]
     assert found.dtype == np.float32
     assert np.abs(found[:, :4] - expected[:, :4]).max() < 1.0
     assert np.abs(found[:, 4:] - expected[:, 4:]).max() < 0.02
@@ -209,7 +209,7 @@ def take_statistics(module, images):
 
 
 def test_a_graph_that_differs_is_not_written(tiny_weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "run", lambda module, images: np.zeros((1, 6, ANCHORS), dtype=np.float32))
+    monkeypatch.setattr(onnx_export, "run", lambda module, images: {"output0": np.zeros((1, 6, ANCHORS), np.float32)})
     with pytest.raises(GateError, match="moves boxes by up to"):
         export(tiny_weights, load_target("cpu"), CONFIG, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -243,12 +243,14 @@ def test_a_precision_that_the_target_gains_nothing_from_is_refused_with_those_it
     require_precision(target, "fp32")
 
 
-def test_a_network_for_another_task_is_refused():
-    from ultralytics.nn.tasks import SegmentationModel
+@pytest.mark.parametrize(
+    ("yaml", "head"), [("yolov10n.yaml", "v10Detect"), ("yolo26n-sem.yaml", "SemanticSegment")], ids=["v10", "semantic"]
+)
+def test_a_network_with_another_head_is_refused(yaml, head):
+    from ultralytics import YOLO
 
-    module = SegmentationModel("yolov8n-seg.yaml", verbose=False)
-    module.task = "segment"
-    with pytest.raises(UsageError, match="a network for the task 'segment'"):
+    module = YOLO(yaml).model
+    with pytest.raises(UsageError, match=rf"with {head} as its head; wanted: YOLOv8, YOLO11 or YOLO26"):
         onnx_export.raw_head(module)
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from synthetic_coupling import Blocks, conv
 from torch import nn
 from typer.testing import CliRunner
 from ultralytics.nn.tasks import DetectionModel
@@ -13,7 +14,10 @@ from ultralytics.nn.tasks import DetectionModel
 from slimdeploy.cli import app
 from slimdeploy.configs import PruneConfig
 from slimdeploy.errors import CheckpointError, GateError, OutputExists, UsageError
+from slimdeploy.latency.shapes import to_measure
+from slimdeploy.latency.table import LatencyTable, LayerTime, WholeTime, write_table
 from slimdeploy.lineage import read_run, sha256_file
+from slimdeploy.stages._built import coupling_of
 from slimdeploy.stages.plan import config_of, make_plan, read_plan
 from slimdeploy.stages.prune import Means, prune
 from slimdeploy.yolo import checkpoint, coupling, macs, prunable
@@ -164,6 +168,48 @@ def call(*arguments):
     return CliRunner().invoke(app, ["prune", *map(str, arguments)])
 
 
+@pytest.fixture(scope="module")
+def table(tiny_weights, tmp_path_factory):
+    """A latency table of the tiny network, of a made-up machine."""
+    network = coupling_of(checkpoint.load(tiny_weights)[0], SIDE)
+    layers = {}
+    for kind, widths in to_measure(network, 8).items():
+        like = conv("any", 1, 1, kernel=kind.kernel**2, positions=kind.height * kind.width)
+        times = [(i, o, Blocks(block=16).layer_ms(like, o, i)) for i, o in widths]
+        layers[kind] = tuple(LayerTime(inputs=i, outputs=o, ms=ms, noise_ms=0.0, calls=1) for i, o, ms in times)
+    made = LatencyTable(
+        target="cpu", backend="onnxruntime", backend_version="1", precision="fp32", threads=1, imgsz=(SIDE, SIDE),
+        alignment=8, network="tiny", layers=layers, environment={},
+        wholes=(WholeTime(layers_ms=1.0, measured_ms=1.1, noise_ms=0.0),),
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("table") / "table.json"
+    write_table(made, path)
+    return path
+
+
+def test_a_dry_run_shows_the_plan_for_a_latency_and_writes_nothing(tiny_weights, table, tmp_path):
+    result = call(tiny_weights, "--speedup", 2, "--target", "cpu", "--table", table, "--imgsz", SIDE, "--dry-run")
+    assert "planned, not measured: 2.0" in result.stdout
+    (row,) = [line.split() for line in result.stdout.splitlines() if line.startswith("model.22.cv3.0.1 ")]
+    assert int(row[1]) == 64
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_place_for_the_result_a_wet_run_is_refused(tiny_weights):
+    assert "--out with a folder to make" in str(call(tiny_weights, "--channels", 0.5).exception)
+
+
+def test_a_plan_for_a_board_that_is_not_at_hand_says_so_as_far_as_the_checkpoint(tiny_weights, tmp_path):
+    board = ("--target", "orin-nx-16gb", "--imgsz", SIDE)
+    result = call(tiny_weights, "--speedup", 1.02, *board, "--out", tmp_path / "pruned")
+    assert "estimated, not measured: 1.0" in result.stdout
+    assert read_plan(tmp_path / "pruned" / "plan.json").latency.estimated
+    planned = checkpoint.load(tmp_path / "pruned" / "pruned.pt")[1].planned_latency
+    assert planned["target"] == "orin-nx-16gb"
+    assert planned["measured_ms"] is None
+    assert planned["estimated"] is True
+
+
 def test_the_verb_prints_a_table_that_a_person_can_read(tiny_weights, tmp_path):
     result = call(tiny_weights, "--channels", 0.5, "--imgsz", SIDE, "--out", tmp_path / "out")
     lines = [line.split() for line in result.stdout.splitlines()]
@@ -206,6 +252,13 @@ def test_the_verb_replays_a_plan(halved, tiny_weights, tmp_path):
     [
         pytest.param([], "no budget", id="no budget"),
         pytest.param(["--channels", "0.5", "--macs", "0.5"], "two budgets", id="both budgets"),
+        pytest.param(["--speedup", "2", "--fps", "30"], "two budgets", id="two figures"),
+        pytest.param(["--speedup", "2"], "a speedup without a target", id="a figure without a target"),
+        pytest.param(["--speedup", "0", "--target", "cpu"], "a speedup of 0", id="no speed at all"),
+        pytest.param(["--fps", "30", "--target", "cpu"], "slimdeploy latency WEIGHTS", id="no table and no model"),
+        pytest.param(["--fps", "30", "--target", "tx2"], "no measurement of Jetson TX2", id="a board without a model"),
+        pytest.param(["--fps", "9", "--target", "cpu", "--table", "t.json"], "no latency table at", id="no such table"),
+        pytest.param(["--channels", "0.5", "--criterion", "luck"], "a criterion 'luck'", id="an unknown criterion"),
         pytest.param(["--channels", "1.0"], "a share of 1.0", id="all of it"),
         pytest.param(["--macs", "-0.1"], "a share of -0.1", id="a negative share"),
         pytest.param(["--channels", "nan"], "a share of nan", id="no number"),

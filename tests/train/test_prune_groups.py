@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from ultralytics.nn.modules import C2f
-from ultralytics.nn.tasks import DetectionModel, SegmentationModel
+from ultralytics.nn.tasks import DetectionModel
 
 from slimdeploy.errors import StageFailed, UsageError
 from slimdeploy.yolo import checkpoint, coupling, macs, prunable
@@ -236,19 +236,25 @@ def test_a_network_with_a_smaller_head_stride_is_coupled_too():
 
 
 @pytest.mark.parametrize(
-    ("build", "message"),
+    ("yaml", "message"),
     [
-        pytest.param(lambda: DetectionModel("yolo11n.yaml", nc=2, verbose=False), "Attention.*C3k2", id="YOLO11"),
-        pytest.param(lambda: SegmentationModel("yolov8n-seg.yaml", nc=2, verbose=False), "segment", id="segment"),
-        pytest.param(
-            lambda: DetectionModel("yolov8n.yaml", nc=2, verbose=False).eval().fuse(verbose=False),
-            "no BatchNorm",
-            id="folded",
-        ),
+        pytest.param("yolov5n.yaml", "made from yolov5n with the blocks C3, whose", id="YOLOv5u"),
+        pytest.param("yolov9t.yaml", "made from yolov9t with the blocks AConv, ELAN1, .*wanted: YOLOv8", id="YOLOv9"),
+        pytest.param("yolov10n.yaml", "made from yolov10n with the blocks .*PSA, .*v10Detect", id="YOLOv10"),
+        pytest.param("yolo12n.yaml", "made from yolo12n with the blocks A2C2f, AAttn, ABlock", id="YOLO12"),
+        pytest.param("yolov8n-ghost.yaml", "with the blocks C3Ghost, .*GhostConv", id="another backbone"),
+        pytest.param("yolo26n-sem.yaml", "with the blocks SemanticSegment", id="another task"),
     ],
 )
-def test_a_network_that_cannot_be_coupled_safely_is_refused(build, message):
-    module = build()
-    module.task = {"SegmentationModel": "segment"}.get(type(module).__name__, "detect")
+def test_a_network_that_cannot_be_coupled_safely_is_refused_naming_its_blocks(yaml, message):
+    from ultralytics import YOLO
+
     with pytest.raises(UsageError, match=message):
-        prunable.require_prunable(module)
+        prunable.require_prunable(YOLO(yaml).model)
+
+
+def test_a_network_whose_batchnorm_is_folded_away_is_refused(stock):
+    with pytest.raises(
+        UsageError, match=r"model\.0 has no BatchNorm; wanted: a checkpoint whose BatchNorm is not folded"
+    ):
+        prunable.require_prunable(copy.deepcopy(stock).fuse(verbose=False))

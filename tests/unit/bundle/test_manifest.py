@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from slimdeploy.bundle import verify
-from slimdeploy.bundle.manifest import Contents, Graph, published_schema, read_manifest, validate
+from slimdeploy.bundle.manifest import Contents, Graph, build_manifest, published_schema, read_manifest, validate
 from slimdeploy.bundle.pack import licence_text, pack
 from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import ArtifactError
@@ -35,7 +36,7 @@ KEYWORDS = {
 
 @pytest.fixture
 def contents() -> Contents:
-    spec = ModelSpec(task="detect", classes=("car", "van"), imgsz=(384, 640))
+    spec = ModelSpec(task="detect", classes=("car", "van"), imgsz=(384, 640), outputs={"output0": (1, 6, 5040)})
     return Contents(
         artifact=Artifact(
             path="elsewhere/model.fp16.onnx", format="onnx", precision="fp16", sha256="a" * 64, spec=spec,
@@ -76,6 +77,51 @@ def test_a_manifest_says_how_to_feed_the_model_and_read_its_output(bundle):
     assert (manifest["model"]["name"], manifest["model"]["file"]) == ("tuned", "model.fp16.onnx")
     assert manifest["model"]["classes"] == ["car", "van"]
     assert manifest["model"]["pruned"] is True
+
+
+def test_a_manifest_says_whether_the_latency_that_was_planned_was_measured(contents):
+    latency = {
+        "target": "orin-nx-16gb", "precision": "fp16", "source": "a model", "estimated": True, "asked_ms": 2.0,
+        "planned_ms": (4.0, 2.0), "measured_ms": None, "speedup": 2.0,
+    }  # fmt: skip
+    planned = dataclasses.replace(
+        contents, checkpoint=dataclasses.replace(contents.checkpoint, planned_latency=latency)
+    )
+    told = build_manifest(planned, {})["weights"]["planned_latency"]
+    assert told["estimated"] is True
+    assert told["planned_ms"] == [4.0, 2.0]
+    assert "measured_ms" not in told
+    assert "planned_latency" not in build_manifest(contents, {})["weights"]
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "kpt_shape", "says"),
+    [
+        pytest.param(
+            "segment", {"output0": (1, 38, 84), "output1": (1, 32, 16, 16)}, None, "coefficient", id="segment"
+        ),
+        pytest.param("pose", {"output0": (1, 57, 84)}, (17, 3), "17 keypoints x, y, visibility", id="pose"),
+        pytest.param("obb", {"output0": (1, 7, 84)}, None, "in radians", id="obb"),
+    ],
+)
+def test_a_manifest_says_what_each_task_adds_to_its_boxes(contents, task, outputs, kpt_shape, says):
+    made = manifest_for(contents, task, outputs, kpt_shape)
+    assert made["output"]["shape"] == list(outputs["output0"])
+    assert says in made["output"]["more"]
+    assert ("prototypes" in made) == ("output1" in outputs)
+
+
+def test_the_manifest_of_a_classifier_has_no_boxes(contents):
+    made = manifest_for(contents, "classify", {"output0": (1, 2)}, None)
+    assert made["output"]["layout"] == "batch, classes"
+    assert not {"boxes", "more"} & made["output"].keys()
+
+
+def manifest_for(contents, task, outputs, kpt_shape):
+    spec = dataclasses.replace(contents.artifact.spec, task=task, outputs=outputs)
+    artifact = dataclasses.replace(contents.artifact, spec=spec)
+    known = dataclasses.replace(contents.checkpoint, task=task, kpt_shape=kpt_shape)
+    return build_manifest(dataclasses.replace(contents, artifact=artifact, checkpoint=known), {})
 
 
 def test_a_manifest_says_that_no_board_and_no_parser_has_seen_the_graph(bundle):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from synthetic_coupling import chain
 
@@ -45,3 +47,17 @@ def test_no_widths_are_measured_that_no_layer_can_have():
     (widths,) = [w for kind, w in wanted.items() if kind.kernel == 3 and kind.stride == 1]
     assert max(widths) == (32, 64)
     assert [w for w in widths if w[0] > 32 or w[1] > 64] == []
+
+
+def test_a_layer_of_another_form_is_of_another_kind():
+    ordinary = chain().layers[1]
+    depthwise = dataclasses.replace(ordinary, kind="depthwise", inputs=1)
+    assert kind_of(depthwise, (64, 64)) != kind_of(ordinary, (64, 64))
+    assert str(kind_of(depthwise, (64, 64))).startswith("depthwise 1x1")
+
+
+def test_a_layer_that_runs_in_training_alone_is_not_measured():
+    coupling = chain()
+    idle = dataclasses.replace(coupling.layers[3], positions=0)
+    without = dataclasses.replace(coupling, layers=(*coupling.layers[:3], idle, coupling.layers[4]))
+    assert "cv2" not in [layer.name for layer in changeable(without)]

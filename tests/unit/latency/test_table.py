@@ -59,6 +59,19 @@ def test_a_single_network_gives_a_fixed_cost_alone():
     assert fitted([(3.0, 5.0)]) == pytest.approx((2.0, 1.0))
 
 
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        pytest.param([(1.0, 3.0), (2.0, 2.0)], id="the larger network was quicker"),
+        pytest.param([(1.0, 1.0), (2.0, 4.0)], id="less than nothing for no layers"),
+    ],
+)
+def test_noise_makes_no_layer_and_no_network_cost_less_than_nothing(pairs):
+    fixed, factor = fitted(pairs)
+    assert fixed >= 0
+    assert factor > 0
+
+
 def test_a_network_takes_the_fixed_cost_and_its_share_of_every_layer():
     alone = sum(Blocks(fixed_ms=0).layer_ms(layer, layer.outputs, layer.inputs) for layer in COUPLING.layers)
     assert forecast_ms(COUPLING, COUPLING.whole(), table()) == pytest.approx(1.0 + 1.5 * alone)

@@ -33,6 +33,16 @@ def test_outcomes_that_a_recipe_set_aside_are_no_part_of_the_lineage(tmp_path):
     assert not [one for one in report.lineage if "previous" in one["folder"]]
 
 
+def test_a_plan_to_a_latency_is_told_with_what_it_rests_on_and_what_the_network_hangs_on(tmp_path):
+    run = write_recipe_run(tmp_path / "run")
+    latency = {"target": "orin-nx-16gb", "asked_ms": 2.0, "speedup": 2.01, "estimated": True, "source": "a model"}
+    tried = {"groups": ["model.22.cv3.0.1"], "width": 64, "tried": 32, "damage": 0.6, "positives": [258, 104]}
+    write_stage(run / "prune", "prune", {"latency": latency, "sensitivities": [tried]})
+    notes = " ".join(report_from([run]).notes)
+    assert "2.01 times as fast, estimated, not measured (a model)" in notes
+    assert "model.22.cv3.0.1 (104 of 258 detections left)" in notes
+
+
 def test_rendered_scenes_are_noted(tmp_path):
     report = report_from([write_bench(tmp_path / "bench", whole_rows(rendered=True))])
     assert RENDERED_NOTE in report.notes
