@@ -503,6 +503,27 @@ class ShipConfig:
         _check(min(*limits, self.stall_timeout_s, self.bench_timeout_s) > 0, "a time limit of 0 s", "above 0 s")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetConfig:
+    """Bringing a bundle to many boards.
+
+    Attributes:
+        parallel: boards that are shipped to at the same time.
+        max_failures: boards that may fail before no further one is begun; a canary's failure always stops the rest.
+        group: the group that is meant; "" means all boards.
+        ship: how each board is shipped to.
+    """
+
+    parallel: int = 4
+    max_failures: int = 0
+    group: str = ""
+    ship: ShipConfig = field(default_factory=ShipConfig)
+
+    def __post_init__(self) -> None:
+        _check(self.parallel >= 1, f"{self.parallel} boards at a time", "1 or more")
+        _check(self.max_failures >= 0, f"{self.max_failures} failures allowed", "0 or more")
+
+
 def build(config: type[Config], *layers: Mapping[str, Any]) -> Config:
     """Return a config from layers of settings, the strongest first; None and missing keys fall through.
 

@@ -64,11 +64,12 @@ def write_board(root: Path) -> Path:
     for name, text in texts.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
-    _write_program(root / "usr/bin/tegrastats", f"while true; do echo '{TEGRASTATS}'; sleep 0.1; done")
+    write_program(root / "usr/bin/tegrastats", f"while true; do echo '{TEGRASTATS}'; sleep 0.1; done")
     return root
 
 
-def _write_program(path: Path, script: str) -> None:
+def write_program(path: Path, script: str) -> None:
+    """Write a shell script as one of the board's programs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(0o755)

@@ -32,20 +32,23 @@ class Board:
         programs: what the board has in PATH beside its Python.
         environment: the board's environment variables.
         python: what its `python3` runs; "" for none.
+        path: further folders of programs.
     """
 
-    def __init__(self, folder: Path, *, environment=None, programs=BOARD_PROGRAMS, python=sys.executable) -> None:
+    def __init__(
+        self, folder: Path, *, environment=None, programs=BOARD_PROGRAMS, python=sys.executable, path=""
+    ) -> None:
         self.folder, self.root = folder, folder / "flight"
         self.port = free_port()
         self.host_key, self.user_key = (make_key(folder / name) for name in ("host_key", "user_key"))
-        path = folder / "board_bin"
-        fill_path(path, programs)
+        own = folder / "board_bin"
+        fill_path(own, programs)
         if python:
-            write_script(path / "python3", f'exec {python} "$@"')
+            write_script(own / "python3", f'exec {python} "$@"')
         write_board(folder / "system")
         (folder / "home").mkdir()  # of its own, so that no login script of this machine's user takes part
         known = {
-            "PATH": str(path),
+            "PATH": f"{own}:{path}" if path else str(own),
             "HOME": str(folder / "home"),
             "SLIMDEPLOY_BOARD_ROOT": str(folder / "system"),
             **(environment or {}),

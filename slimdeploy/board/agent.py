@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from slimdeploy.board.errors import INTERRUPTED_EXIT_CODE, AgentError, DeviceError
 from slimdeploy.board.machine import Machine, this_machine
+from slimdeploy.board.release_verbs import add_release_verbs
 
 ENGINES = "engines"  # below the bundle, unless --cache names another folder
 
@@ -45,7 +46,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="agent", description="The board's side of a slimdeploy bundle.")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add(verbs, "probe", _probe, "what board this is and what it brings")
+    _with_engine(_add(verbs, "build", _build, "build the engine with what the board has"))
     _with_engine(_add(verbs, "check", _check, "run the golden sample through the engine"))
+    timed = _with_engine(_add(verbs, "bench", _bench, "time the engine, with the board's telemetry"))
+    timed.add_argument("--samples", type=int, default=200, metavar="N", help="timed calls")
+    timed.add_argument("--rounds", type=int, default=10, metavar="N", help="parts that they are recorded in")
+    timed.add_argument("--power-mode", default="", metavar="NAME", help="hold this mode of nvpmodel meanwhile")
+    timed.add_argument("--lock-clocks", action="store_true", help="hold all clocks at their highest meanwhile")
+    add_release_verbs(lambda name, verb, what: _add(verbs, name, verb, what))
     return parser
 
 
@@ -61,6 +69,7 @@ def _with_engine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where engines lie; by default in the bundle")
     parser.add_argument("--runtime", default="", metavar="NAME", help="tensorrt or onnxruntime")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of ONNX Runtime; by default every core")
+    parser.add_argument("--dla", type=int, default=-1, metavar="CORE", help="the DLA core of a TensorRT engine (fp16)")
     return parser
 
 
@@ -76,11 +85,33 @@ def _probe(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, st
     return facts, as_text(facts)
 
 
+def _build(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, str]:
+    from slimdeploy.board.build import as_text, build
+    from slimdeploy.board.bundle import read_bundle
+
+    result = build(read_bundle(arguments.bundle), _engines(arguments, machine))
+    return result, as_text(result)
+
+
 def _check(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, str]:
     from slimdeploy.board.bundle import read_bundle
     from slimdeploy.board.check import as_text, check
 
     result = check(read_bundle(arguments.bundle), _engines(arguments, machine))
+    return result, as_text(result)
+
+
+def _bench(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, str]:
+    from slimdeploy.board.bench import Plan, as_text, bench
+    from slimdeploy.board.bundle import read_bundle
+
+    plan = Plan(
+        samples=arguments.samples,
+        rounds=arguments.rounds,
+        power_mode=arguments.power_mode,
+        lock_clocks=arguments.lock_clocks,
+    )
+    result = bench(read_bundle(arguments.bundle), _engines(arguments, machine), plan)
     return result, as_text(result)
 
 
@@ -92,4 +123,5 @@ def _engines(arguments: argparse.Namespace, machine: Machine) -> Any:
         cache=arguments.cache or arguments.bundle / ENGINES,
         runtime=arguments.runtime,
         threads=arguments.threads,
+        dla_core=arguments.dla,
     )

@@ -92,11 +92,11 @@ class Session:
         done = release.activate(self.root, name)
         return {**done, "removed": release.prune(self.root, keep)["removed"]}
 
-    def bench(self, name: str, timeout_s: float, arguments: list[str]) -> dict[str, Any]:
-        """Measure a release on the board."""
+    def bench(self, name: str, limit_s: float, options: list[str]) -> dict[str, Any]:
+        """Measure a release, the current one or not."""
         self.lock()
         release.require_hash(name)
-        return stage.ask_agent(release.releases(self.root) / name, "bench", timeout_s, *arguments)
+        return stage.ask_agent(release.releases(self.root) / name, "bench", limit_s, *options)
 
     def rollback(self) -> dict[str, Any]:
         """Make the release before the current one the current one."""

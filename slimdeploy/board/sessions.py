@@ -37,7 +37,7 @@ if TYPE_CHECKING:
             """Give back memory and threads; the session is not used afterwards."""
 
 
-RUNTIMES = ("onnxruntime",)
+RUNTIMES = ("tensorrt", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,16 @@ class Engines:
     Attributes:
         machine: the board.
         cache: the folder that engines are built in.
-        runtime: `onnxruntime`; empty takes what is there.
+        runtime: `tensorrt` or `onnxruntime`; empty takes TensorRT where its module is, else ONNX Runtime.
         threads: of ONNX Runtime; 0 takes every core that this process may use.
+        dla_core: a deep-learning accelerator that TensorRT builds for, or -1.
     """
 
     machine: Machine
     cache: Path
     runtime: str = ""
     threads: int = 0
+    dla_core: int = -1
 
     def chosen(self) -> str:
         """Return the runtime.
@@ -70,8 +72,8 @@ class Engines:
                 return name
         raise MissingDependency(
             f"this Python has no {self.runtime or 'runtime'}",
-            wanted="onnxruntime",
-            do="pip install onnxruntime",
+            wanted="the tensorrt module that JetPack brings, or onnxruntime",
+            do="install python3-libnvinfer (JetPack), or pip install onnxruntime",
         )
 
 
@@ -82,7 +84,10 @@ def open_session(bundle: Bundle, engines: Engines) -> Session:
         ArtifactError: the model is altered, does not load, or its engine was not built yet.
         MissingDependency: the board has no runtime for it.
     """
-    engines.chosen()
+    if engines.chosen() == "tensorrt":
+        from slimdeploy.board.tensorrt_session import open_engine
+
+        return open_engine(bundle, engines)
     from slimdeploy.board.onnxruntime_session import open_model
 
     return open_model(bundle, threads=engines.threads)

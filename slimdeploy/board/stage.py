@@ -18,7 +18,7 @@ from slimdeploy.board.errors import SCHEMA, AgentError, ArtifactError, DeviceErr
 AGENT = "agent.pyz"
 SIGNERS = "allowed_signers"
 SYSTEM_SIGNERS = Path("/etc/slimdeploy") / SIGNERS
-TIMEOUTS_S = {"build": 3600.0, "check": 600.0, "bench": 1800.0}  # TensorRT builds for many minutes on the small boards
+TIMEOUTS_S = {"build": 3600.0, "check": 600.0}  # TensorRT builds for many minutes on the small boards
 SHOWN_LINES = 3  # of a failed agent's stderr
 
 
@@ -93,7 +93,7 @@ def _accept(root: Path, folder: Path) -> str | None:
     return signed_by
 
 
-def ask_agent(folder: Path, verb: str, timeout_s: float, *more: str) -> dict[str, Any]:
+def ask_agent(folder: Path, verb: str, timeout_s: float, *options: str) -> dict[str, Any]:
     """Run a verb of the agent that lies in a release, and return what it says.
 
     Raises:
@@ -103,7 +103,7 @@ def ask_agent(folder: Path, verb: str, timeout_s: float, *more: str) -> dict[str
     engine.mkdir(exist_ok=True)
     command = [sys.executable, str(bundle / AGENT), verb, "--bundle", str(bundle), "--cache", str(engine), "--json"]
     with subprocess.Popen(
-        [*command, *more],
+        [*command, *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

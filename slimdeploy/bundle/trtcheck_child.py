@@ -23,7 +23,8 @@ def load() -> Any:
     assert spec is not None
     assert spec.origin is not None
     for pattern in PRELOADED:
-        (library,) = Path(spec.origin).parent.glob(pattern)
+        # Importing that package anywhere leaves links to the libraries beside them.
+        (library,) = (path for path in Path(spec.origin).parent.glob(pattern) if not path.is_symlink())
         ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
     import tensorrt_rtx_bindings
 

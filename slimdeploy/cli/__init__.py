@@ -16,6 +16,7 @@ import typer
 from slimdeploy import __version__
 from slimdeploy.cli import (
     bench,
+    build,
     bundle,
     compare,
     demo,
@@ -48,8 +49,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    train, sparsify, latency, prune, finetune, val, export, bench, compare, gate, run, ship, demo, visdrone, targets,
-    doctor,
+    train, sparsify, latency, prune, finetune, val, export, build, bench, compare, gate, run, ship, demo, visdrone,
+    targets, doctor,
 ):  # fmt: skip
     app.command(name=verb.NAME)(verb.command)
 app.add_typer(bundle.app, name=bundle.NAME)

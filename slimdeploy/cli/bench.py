@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from slimdeploy.cli._shared import ConfigOption, JsonOption, TrustOption, show
-from slimdeploy.configs import RIGOROUS_S, BenchConfig, ValConfig, build
+from slimdeploy.configs import RIGOROUS_S, BenchConfig, ShipConfig, ValConfig, build
 from slimdeploy.errors import UsageError
 
 NAME = "bench"
@@ -40,6 +40,9 @@ def command(
     threads: Annotated[int | None, typer.Option(help="Threads; 0 takes every usable core.")] = None,
     backend: Annotated[str | None, typer.Option(help="The runtime; without it, the one of the file's format.")] = None,
     imgsz: Annotated[int | None, typer.Option(help="Side of the input of a .pt, in pixels.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Measure bundles on this board, and leave what flies there: ssh://user@board.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder to make; it must not exist. Without it, bench-<UTC time>.")
     ] = None,
@@ -67,7 +70,10 @@ def command(
     if out is None:
         out = Path(f"bench-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}")
         log.info("results go to %s", out)
-    written = bench(find_models(artifacts), settings, out, data=data, trust=trust)
+    if device is None:
+        written = bench(find_models(artifacts), settings, out, data=data, trust=trust)
+    else:
+        written = _on_device(artifacts, device, settings, out, data=data)
     results = read_json(written, what="bench results")
     show({**results, "out": str(out)}, text=f"{as_text(report_from([out]))}\n\nresults: {written}", as_json=json)
 
@@ -80,3 +86,17 @@ def _duration_s(samples: int | None, duration: float | None, rigorous: bool) -> 
     if duration is not None and duration <= 0:
         raise UsageError(f"a --duration of {duration:g} s", wanted="more than 0")
     return RIGOROUS_S if rigorous else duration
+
+
+def _on_device(bundles: list[Path], device: str, settings: BenchConfig, out: Path, *, data: Path | None) -> Path:
+    from slimdeploy.devices.address import parse_address
+    from slimdeploy.stages.bench_device import bench_device
+
+    if data is not None:
+        raise UsageError("--data with --device", wanted="one of them: accuracy is scored on this computer")
+    if settings.end_to_end or settings.fps or settings.profile or settings.duration_s:
+        raise UsageError(
+            "--device with --end-to-end, --fps, --profile, --duration or --rigorous",
+            wanted="--samples alone: the board's agent times the bare session",
+        )
+    return bench_device(bundles, parse_address(device), settings, out, shipping=ShipConfig())

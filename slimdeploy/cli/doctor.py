@@ -20,6 +20,7 @@ VERBS: Mapping[str, str] = {
     "finetune": "train",
     "val": "onnx",
     "export": "train",
+    "build": "onnx",
     "bench": "onnx",
     "bundle": "",
     "plan": "",

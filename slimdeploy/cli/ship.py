@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from slimdeploy.cli._shared import JsonOption, show, table
-from slimdeploy.configs import ShipConfig, build
-from slimdeploy.errors import UsageError
+from slimdeploy.configs import FleetConfig, ShipConfig, build
+from slimdeploy.errors import DeviceError, UsageError
 
 NAME = "ship"
 SHOWN_HASH = 12
@@ -19,7 +19,7 @@ log = logging.getLogger("slimdeploy.ship")
 
 
 def command(
-    to: Annotated[str, typer.Option(help="The board: ssh://user@board:port/path, or local:/path.")],
+    to: Annotated[str, typer.Option(help="ssh://user@board:port/path, local:/path, or a fleet's TOML file.")],
     bundle: Annotated[Path | None, typer.Argument(help="A bundle: its folder, or one .tar.zst.")] = None,
     status: Annotated[bool, typer.Option("--status", help="Say what the board holds, and change nothing.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the release before.")] = False,
@@ -34,6 +34,9 @@ def command(
     connect_timeout: Annotated[float | None, typer.Option(help="Longest wait for a connection, in seconds.")] = None,
     stall_timeout: Annotated[float | None, typer.Option(help="Longest silence of a connection, in seconds.")] = None,
     rate: Annotated[int | None, typer.Option(help="Most that the transfer takes of the link, in kB/s.")] = None,
+    parallel: Annotated[int | None, typer.Option(help="Boards of a fleet at the same time.")] = None,
+    max_failures: Annotated[int | None, typer.Option(help="Boards of a fleet that may fail.")] = None,
+    group: Annotated[str | None, typer.Option(help="The group of a fleet that is meant.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Ship a bundle to a board: sent, verified, built and checked there, then made the current release in one step.
@@ -42,8 +45,6 @@ def command(
 
     Example: slimdeploy ship bundle --to ssh://pilot@drone-1
     """
-    from slimdeploy.devices.address import parse_address
-
     flags = {
         "keep": keep,
         "python": python,
@@ -54,19 +55,73 @@ def command(
         "rate_kbps": rate,
         "force_target": force_target or None,
     }
-    config = build(ShipConfig, flags)
     what = _one_thing(bundle, status=status, rollback=rollback, prune=prune)
-    address = parse_address(to)
-    if what == "ship" and bundle is not None:
-        from slimdeploy.stages.ship import ship
+    config = build(ShipConfig, flags)
+    if to.endswith(".toml"):
+        fleet = build(FleetConfig, {"parallel": parallel, "max_failures": max_failures, "group": group, "ship": config})
+        _fleet(what, bundle, Path(to), fleet, as_json=json)
+    else:
+        _board(what, bundle, to, config, as_json=json)
 
+
+def _board(what: str, bundle: Path | None, to: str, config: ShipConfig, *, as_json: bool) -> None:
+    from slimdeploy.devices.address import parse_address
+    from slimdeploy.stages.ship import reached, ship
+
+    address = parse_address(to)
+    if bundle is not None:
         done = ship(bundle, address, config)
         for warning in done["warnings"]:
             log.warning("%s", warning)
-        show(done, text=shipped_text(done), as_json=json)
-        return
-    done = _ask(what, address, config)
-    show(done, text=_TEXTS[what](done), as_json=json)
+    else:
+        with reached(address, config) as board:
+            done = board.ask(VERBS[what], **_request(what, config))
+    show(done, text=_TEXTS[what](done), as_json=as_json)
+
+
+def _fleet(what: str, bundle: Path | None, path: Path, config: FleetConfig, *, as_json: bool) -> None:
+    from slimdeploy.devices.fleet import read_fleet
+    from slimdeploy.stages.fleet import ask_fleet, chosen, ship_fleet
+
+    boards = chosen(read_fleet(path), config.group)
+    if bundle is not None:
+        results = ship_fleet(bundle, boards, config)
+    else:
+        results = ask_fleet(boards, config, VERBS[what], **_request(what, config.ship))
+    show({"schema": 1, "boards": results}, text=fleet_text(results), as_json=as_json)
+    failed = [one for one in results if "error" in one]
+    if failed:
+        skipped = sum("skipped" in one for one in results)
+        told = f"{len(failed)} of {len(results)} boards failed" + (f", {skipped} were not begun" if skipped else "")
+        typer.echo(f"slimdeploy: {told}", err=True)  # stdout has its one object already
+        raise typer.Exit(DeviceError.exit_code)
+
+
+def _request(what: str, config: ShipConfig) -> dict[str, int]:
+    return {"keep": config.keep} if what == "prune" else {}
+
+
+def fleet_text(results: list[dict[str, Any]]) -> str:
+    """Return what runs where as a table, with the reasons of those that failed below it."""
+    rows = [(one["name"], _flies(one), _state(one)) for one in results]
+    reasons = [
+        f"{one['name']}: {one['wrong']}" + (f"; do: {one['do']}" if one["do"] else "")
+        for one in results
+        if "error" in one
+    ]
+    return "\n".join([table(("board", "flies", ""), rows), *reasons])
+
+
+def _flies(one: dict[str, Any]) -> str:
+    if "error" in one or "skipped" in one:
+        return "as before"
+    return _short(one.get("current", one.get("release")))
+
+
+def _state(one: dict[str, Any]) -> str:
+    if "error" in one:
+        return "FAILED"
+    return "not begun" if "skipped" in one else "ok"
 
 
 def _one_thing(bundle: Path | None, **asked: bool) -> str:
@@ -76,17 +131,6 @@ def _one_thing(bundle: Path | None, **asked: bool) -> str:
         given = " and ".join(things) or "nothing"
         raise UsageError(f"asked for {given}", wanted="a bundle, --status, --rollback or --prune: one of them")
     return things[0]
-
-
-def _ask(what: str, address: Any, config: ShipConfig) -> dict[str, Any]:
-    from slimdeploy.stages.ship import reached
-
-    with reached(address, config) as board:
-        return (
-            board.ask("look")
-            if what == "status"
-            else board.ask(what, **({"keep": config.keep} if what == "prune" else {}))
-        )
 
 
 def shipped_text(done: dict[str, Any]) -> str:
@@ -135,4 +179,5 @@ def _short(name: str | None) -> str:
     return "nothing" if name is None else name[:SHOWN_HASH]
 
 
-_TEXTS = {"status": status_text, "rollback": rolled_text, "prune": pruned_text}
+VERBS = {"status": "look", "rollback": "rollback", "prune": "prune"}  # what each is called on the board
+_TEXTS = {"ship": shipped_text, "status": status_text, "rollback": rolled_text, "prune": pruned_text}

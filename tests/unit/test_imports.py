@@ -158,6 +158,7 @@ def test_doctor_works_without_any_extra_and_names_the_pip_lines():
         pytest.param(["finetune", "dense.pt", "--data", "data.yaml", "--out", "out"], id="finetune"),
         pytest.param(["val", "model.onnx", "--data", "data.yaml"], id="val"),
         pytest.param(["export", "dense.pt", "--target", "jetson", "--out", "out"], id="export"),
+        pytest.param(["build", "bundle"], id="build"),
         pytest.param(["bench", "model.onnx", "--out", "out"], id="bench"),
         pytest.param(["compare", "run", "--html", "report.html"], id="compare"),
         pytest.param(["run", "recipe.toml", "--out", "out"], id="run"),

@@ -66,9 +66,9 @@ def test_an_archive_becomes_a_folder_again_without_the_record_of_the_export(smal
     packed = write_bundle(small_bundle, tmp_path / "b.tar.zst")
     with opened(packed) as folder:
         again = write_bundle(folder, tmp_path / "again")
-    names = {path.name for path in small_bundle.iterdir()} - {"run.json"}
-    assert {path.name for path in again.iterdir()} == names
-    assert all((again / name).read_bytes() == (small_bundle / name).read_bytes() for name in names)
+    before = {path.relative_to(small_bundle): path.read_bytes() for path in small_bundle.rglob("*") if path.is_file()}
+    after = {path.relative_to(again): path.read_bytes() for path in again.rglob("*") if path.is_file()}
+    assert after == {path: content for path, content in before.items() if path.name != "run.json"}
 
 
 def test_an_archive_that_exists_is_not_overwritten(small_bundle, tmp_path):

@@ -45,7 +45,18 @@ def test_in_the_light_core_the_verbs_that_need_no_extra_work(installed):
 
 def test_with_the_onnx_extra_its_verbs_work(installed):
     installed(*EXTRAS["onnx"])
-    assert verbs_that_work() == {"bundle", "plan", "gate", "ship", "targets", "doctor", "val", "bench", "visdrone"}
+    assert verbs_that_work() == {
+        "bundle",
+        "plan",
+        "gate",
+        "ship",
+        "targets",
+        "doctor",
+        "val",
+        "build",
+        "bench",
+        "visdrone",
+    }
 
 
 def test_with_the_train_extra_every_verb_works(installed):

@@ -1,0 +1,78 @@
+"""Read a fleet: a TOML file with one `[[board]]` for each board."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slimdeploy.devices.address import Address, parse_address
+from slimdeploy.errors import UsageError
+from slimdeploy.targets import load_target
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_KEYS = ("name", "address", "group", "target", "canary")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetBoard:
+    """One board of a fleet.
+
+    Attributes:
+        name: as shown; each once.
+        address: where it is.
+        group: what it belongs to, or "".
+        target: what it is, a name of `slimdeploy targets`; a bundle for something else is not shipped to it.
+        canary: shipped to first, one by one; the others follow when all canaries fly.
+    """
+
+    name: str
+    address: Address
+    group: str = ""
+    target: str = ""
+    canary: bool = False
+
+
+def read_fleet(path: Path) -> tuple[FleetBoard, ...]:
+    """Return the boards of a fleet, in the file's order.
+
+    Where no board is named a canary, the first one is.
+
+    Raises:
+        UsageError: the file is missing or damaged, or a board in it is wrong.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"{path} cannot be read: {error}", wanted="a TOML file with a [[board]] for each board"
+        ) from error
+    entries = raw.get("board")
+    if set(raw) != {"board"} or not isinstance(entries, list) or not entries:
+        raise UsageError(f"{path} is no fleet", wanted="a [[board]] for each board, and nothing else")
+    boards = tuple(_board(path, entry) for entry in entries)
+    for key, values in (("name", [one.name for one in boards]), ("address", [one.address.text for one in boards])):
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise UsageError(f"{path} has the {key} {twice[0]!r} twice", wanted="each board once")
+    return boards
+
+
+def _board(path: Path, entry: Any) -> FleetBoard:
+    if not isinstance(entry, dict) or not {"name", "address"} <= set(entry):
+        raise UsageError(f"{path}: a board lacks its name or its address", wanted=f"some of {', '.join(_KEYS)}")
+    if unknown := sorted(set(entry) - set(_KEYS)):
+        raise UsageError(f"{path}: {entry['name']} has the unknown key {unknown[0]!r}", wanted=", ".join(_KEYS))
+    for key, value in entry.items():
+        if not isinstance(value, bool if key == "canary" else str):
+            raise UsageError(
+                f"{path}: {key} of {entry['name']} is {value!r}",
+                wanted="true or false" if key == "canary" else "a text",
+            )
+    if entry.get("target"):
+        load_target(entry["target"])
+    return FleetBoard(**{**entry, "address": parse_address(entry["address"])})
