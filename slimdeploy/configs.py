@@ -453,10 +453,13 @@ class VisdroneConfig:
         tile: side of the tiles that bigger images are cut into, in pixels; 0 leaves them whole.
         overlap: least share of a tile that its neighbour shows too: with 0.2 of 640 px, an object of up to 128 px is
             whole in one of them.
+        mask_ignored: paint the ignored regions of training images grey, since they hold objects that nobody labelled,
+            which a detector would be taught to miss. Labelled objects in them stay visible; other splits stay whole.
     """
 
     tile: int = 0
     overlap: float = 0.2
+    mask_ignored: bool = False
 
     def __post_init__(self) -> None:
         _check(self.tile == 0 or self.tile >= 64, f"tiles of {self.tile} px", "64 px or more, or 0 for whole images")

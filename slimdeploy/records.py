@@ -469,6 +469,74 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One detection in a scene.
+
+    Attributes:
+        xyxy: corners, in pixels of the image file.
+        score: in 0..1.
+        label: class number.
+        right: whether it stands for an object of its class.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    score: float
+    label: int
+    right: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one model found in a scene.
+
+    Attributes:
+        found: detections, best score first.
+        missed: corners of the objects that no box stands for, in pixels of the image file.
+    """
+
+    found: tuple[Found, ...]
+    missed: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One image of the split, made small to be shown, and what the models found in it.
+
+    Attributes:
+        file: the image's name.
+        size: height and width of the image file, in pixels.
+        why: `typical`, or `worst` for one of the images with the most mistakes.
+        jpeg: the small image, in base64.
+        seen: what each model found, by its name.
+    """
+
+    file: str
+    size: tuple[int, int]
+    why: str
+    jpeg: str
+    seen: Mapping[str, Seen]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What the figures of accuracy rest on, to be drawn.
+
+    Attributes:
+        classes: class names, in label order.
+        precision: at IoU 0.50 and each of the recalls 0, 0.01 to 1, mean over classes, by model; 101 each.
+        confusion: by model: rows are what the images hold, columns what was found; last of both is nothing.
+        judged: the model whose mistakes chose the scenes.
+        scenes: images to look at.
+    """
+
+    classes: tuple[str, ...]
+    precision: Mapping[str, tuple[float, ...]]
+    confusion: Mapping[str, tuple[tuple[int, ...], ...]]
+    judged: str = ""
+    scenes: tuple[Scene, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A comparison of models, from which every shown form is made.
 
@@ -478,6 +546,7 @@ class Report:
         widths: convolution widths (layer, before, after), when a plan is part of the run.
         lineage: run.json records of the stages, in order.
         notes: sentences a reader must see.
+        evaluation: what the figures of accuracy rest on, or None.
     """
 
     title: str
@@ -485,3 +554,4 @@ class Report:
     widths: tuple[tuple[str, int, int], ...] = ()
     lineage: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = field(default=())
+    evaluation: Evaluation | None = None

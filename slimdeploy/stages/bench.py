@@ -11,12 +11,10 @@ from slimdeploy._needs import needs
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
-from slimdeploy.records import Accuracy, Artifact, Row, as_json
+from slimdeploy.records import Artifact, Row, as_json
 
 if TYPE_CHECKING:
-    from slimdeploy.accuracy.matches import Matches
     from slimdeploy.bench.measure import Measured
-    from slimdeploy.data.dataset import Dataset
 
 OUTPUT = "bench.json"
 MANIFEST = "manifest.json"
@@ -34,7 +32,7 @@ def bench(
 ) -> Path:
     """Measure latency, each model in a process of its own, and with data also accuracy; write `bench.json`.
 
-    With data, `matches.npz` keeps which detections were right, from which intervals and plots are made later.
+    With data, `matches.npz` keeps which detections were right and `evaluation.json` what is drawn of them.
 
     Args:
         models: names as shown, each once, and model files (.onnx or .pt).
@@ -55,11 +53,11 @@ def bench(
         UsageError: a model is no detector, and there is data or whole frames are to be timed.
     """
     with needs("onnx"):
-        from slimdeploy.accuracy import matches
         from slimdeploy.accuracy.evaluate import require_detector
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.bench.measure import measure_all
         from slimdeploy.data.dataset import read_dataset
+        from slimdeploy.stages._scoring import score_rows
     imgsz = (config.val.imgsz, config.val.imgsz)
     artifacts = [(name, read_artifact(path, imgsz=imgsz, trust=trust)) for name, path in models]
     dataset = read_dataset(data) if data else None
@@ -77,10 +75,8 @@ def bench(
         measured = measure_all(artifacts, config, backend=config.backend, trust=trust, images=images)
         rows = [_row(name, one, took) for (name, one), took in zip(artifacts, measured, strict=True)]
         if dataset:
-            living = [one for one, took in zip(artifacts, measured, strict=True) if took.failed is None]
-            accuracies, found = _scored(living, dataset, config, trust=trust)
-            matches.save(run.folder / matches.FILE, found)
-            rows = _with_accuracy(rows, accuracies, found)
+            living = {one[0]: one[1] for one, took in zip(artifacts, measured, strict=True) if took.failed is None}
+            rows = score_rows(rows, living, dataset, config, run.folder, trust=trust)
         notes = [NOT_MEASURED.format(name=one.name, why=one.failed.wrong) for one in measured if one.failed]
         write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": notes})
     return out / OUTPUT
@@ -110,38 +106,6 @@ def _bundled(folder: Path) -> Path:
     if not (folder / MANIFEST).exists():
         raise UsageError(f"{folder} is no bundle", wanted="a model file, or a folder that slimdeploy export made")
     return folder / str(read_json(folder / MANIFEST, what="bundle manifest")["model"]["file"])
-
-
-def _scored(
-    artifacts: Sequence[tuple[str, Artifact]], dataset: Dataset, config: BenchConfig, *, trust: bool
-) -> tuple[list[Accuracy], dict[str, Matches]]:
-    """Score each model; return its accuracy, and by its name what became of each of its detections."""
-    from slimdeploy.accuracy import coco
-    from slimdeploy.accuracy.evaluate import score
-    from slimdeploy.accuracy.matches import Keeping
-
-    accuracies, found = [], {}
-    for name, artifact in artifacts:
-        scorer = Keeping(coco.score)
-        accuracies.append(score(artifact, dataset, config.val, backend=config.backend, trust=trust, scorer=scorer))
-        found[name] = scorer.matches()
-    return accuracies, found
-
-
-def _with_accuracy(rows: Sequence[Row], accuracies: Sequence[Accuracy], found: Mapping[str, Matches]) -> list[Row]:
-    """Return the rows with their accuracy, and all but the first with how it differs from the first one's."""
-    from slimdeploy.accuracy.bootstrap import paired_bootstrap
-
-    scored = dict(zip(found, accuracies, strict=True))
-    first = found.get(rows[0].name)
-    differences = {
-        row.name: paired_bootstrap(first, found[row.name])
-        for row in rows[1:]
-        if first is not None and row.name in found
-    }
-    return [
-        dataclasses.replace(row, accuracy=scored.get(row.name), difference=differences.get(row.name)) for row in rows
-    ]
 
 
 def _row(name: str, artifact: Artifact, took: Measured) -> Row:
