@@ -33,7 +33,7 @@ from slimdeploy.stages.latency import CLASSES
 from slimdeploy.stages.planner import forecast_ms
 from slimdeploy.stages.widths import Widths, random_widths, units_of
 from slimdeploy.targets import load_target
-from slimdeploy.yolo import trainers
+from slimdeploy.yolo import training
 
 NAME = "latency_prediction"
 BAR = 0.10
@@ -46,7 +46,7 @@ Built = tuple[str, Widths, Artifact, Coupling]
 def built(table: LatencyTable, count: int, folder: Path) -> list[Built]:
     """Return randomly pruned networks, exported into `folder` unless they lie there already."""
     target = load_target(table.target)
-    module = trainers.new_network("yolov8n.yaml", CLASSES, seed=0)
+    module = training.new_network("yolov8n.yaml", CLASSES, seed=0)
     coupling = coupling_of(module, table.imgsz[0])
     table.require_fits(coupling)
     made = []

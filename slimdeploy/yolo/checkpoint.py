@@ -20,6 +20,7 @@ import ultralytics
 from torch import nn
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 from ultralytics.utils import LOGGER
+from ultralytics.utils.checks import check_yolov5u_filename
 
 from slimdeploy.errors import CheckpointError
 from slimdeploy.lineage import sha256_file
@@ -58,8 +59,18 @@ def load(path: Path, *, trust: bool = False) -> tuple[nn.Module, Checkpoint]:
         raise CheckpointError(f"no checkpoint at {path}", wanted="a .pt file of a YOLO detector")
     if path.suffix != ".pt":
         raise CheckpointError(f"{path} is no .pt file", wanted="an ultralytics checkpoint, such as best.pt")
+    _require_own_name(path)
     module = _network_of(_unpickle(path, trust=trust), path)
     return module, _describe(module, path)
+
+
+def _require_own_name(path: Path) -> None:
+    """Refuse a file in whose place ultralytics would open another, or download it: of yolov5n.pt, yolov5nu.pt."""
+    taken = Path(check_yolov5u_filename(str(path), verbose=False).strip().replace("'", ""))
+    if taken != path:
+        raise CheckpointError(
+            f"ultralytics would open {taken} in place of {path}", wanted="another file name", do="rename it"
+        )
 
 
 def _unpickle(path: Path, *, trust: bool) -> Any:

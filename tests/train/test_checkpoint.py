@@ -6,6 +6,7 @@ import os
 import sys
 import types
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,6 +136,17 @@ def with_foreign_object(module, tmp_path, monkeypatch):
     with monkeypatch.context() as while_saving:
         while_saving.setitem(sys.modules, "absent_package", package)
         return write(tmp_path / "foreign.pt", {"model": module, "extra": package.Thing()})
+
+
+@pytest.mark.parametrize(("name", "taken"), [("yolov5n.pt", "yolov5nu.pt"), ("'best'.pt", "best.pt")])
+def test_a_name_in_whose_place_ultralytics_would_open_or_download_another_is_refused(
+    module, tmp_path, monkeypatch, name, taken
+):
+    monkeypatch.chdir(tmp_path)
+    path = Path(name)
+    checkpoint.save(module, path, origin={})
+    with pytest.raises(CheckpointError, match=f"would open {taken} in place of {name}; .*rename it"):
+        checkpoint.load(path)
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):
