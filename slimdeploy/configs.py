@@ -379,13 +379,19 @@ class BenchConfig:
     """Measuring latency: synchronous single-stream, one artifact a process, interleaved.
 
     Attributes:
-        samples: timed calls of each artifact.
+        samples: timed calls of each artifact, at least.
+        duration_s: seconds of timed calls of each artifact, at least; 0 leaves it to `samples`.
         rounds: turns in which the artifacts are interleaved, so that drift hits all alike.
         threads: intra-op threads; 0 takes every core this process may use.
         batch: images a call.
         warmup_limit_s: longest warm-up; it ends earlier, once the median is stable.
-        timeout_s: longest time for one answer of a worker.
+        timeout_s: longest time for one answer of a worker, beyond what it was asked to take.
         seed: of the input.
+        end_to_end: time also from decoded frame to final boxes.
+        fps: frames offered a second, as by a camera; 0 offers none.
+        offered_s: for how long frames are offered, in seconds.
+        profile: ask the runtime's own profiler for the time of each layer.
+        idle_s: for how long power is measured while nobody works, where there is a meter, in seconds.
         backend: runtime for every model; empty takes the default of each file's format.
         val: how detections are scored where there is data, and the input size of a .pt.
     """
@@ -397,12 +403,24 @@ class BenchConfig:
     warmup_limit_s: float = 10.0
     timeout_s: float = 300.0
     seed: int = 0
+    duration_s: float = 0.0
+    end_to_end: bool = False
+    fps: float = 0.0
+    offered_s: float = 10.0
+    profile: bool = False
+    idle_s: float = 2.0
     backend: str = ""
     val: ValConfig = field(default_factory=ValConfig)
 
     def __post_init__(self) -> None:
         _check(self.samples >= self.rounds >= 1, f"{self.samples} samples in {self.rounds} rounds", "1 a round")
         _check(self.threads >= 0, f"{self.threads} threads", "0 or more")
+        _check(self.duration_s >= 0, f"a duration of {self.duration_s} s", "0 or more")
+        _check(self.fps >= 0, f"{self.fps} frames a second", "more than 0")
+        _check(self.offered_s > 0, f"frames offered for {self.offered_s} s", "more than 0")
+
+
+RIGOROUS_S = 600.0  # what MLPerf's SingleStream asks for at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -435,10 +453,13 @@ class VisdroneConfig:
         tile: side of the tiles that bigger images are cut into, in pixels; 0 leaves them whole.
         overlap: least share of a tile that its neighbour shows too: with 0.2 of 640 px, an object of up to 128 px is
             whole in one of them.
+        mask_ignored: paint the ignored regions of training images grey, since they hold objects that nobody labelled,
+            which a detector would be taught to miss. Labelled objects in them stay visible; other splits stay whole.
     """
 
     tile: int = 0
     overlap: float = 0.2
+    mask_ignored: bool = False
 
     def __post_init__(self) -> None:
         _check(self.tile == 0 or self.tile >= 64, f"tiles of {self.tile} px", "64 px or more, or 0 for whole images")

@@ -266,6 +266,10 @@ class Artifact:
     size_bytes: int
 
 
+INFERENCE = "inference"  # the bare session call: no image reading, no NMS
+END_TO_END = "end to end"  # decoded frame to final boxes: letterbox, normalise, infer, decode, NMS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """Timed calls of one artifact in a worker process of its own; seconds throughout.
@@ -274,7 +278,8 @@ class Measurement:
         artifact: name shown for it.
         sha256: of the artifact's bytes.
         backend: runtime that ran it.
-        scope: what was timed; `inference` is the bare session call.
+        scope: what was timed: `inference` is the bare session call, `end to end` goes from decoded frames to final
+            boxes.
         threads: intra-op threads.
         batch: images a call.
         samples_s: seconds a call, in call order, warm-up excluded; shape (n,), n >= 1, each > 0.
@@ -285,6 +290,7 @@ class Measurement:
         peak_memory_mib: peak resident memory of the worker, or None where the system does not tell.
         environment: machine and versions.
         warnings: what a reader must know before trusting the figure.
+        device_memory_mib: memory that the model took on a device of its own, or None where there is none.
     """
 
     artifact: str
@@ -301,6 +307,7 @@ class Measurement:
     peak_memory_mib: float | None
     environment: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    device_memory_mib: float | None = None
 
     def __post_init__(self) -> None:
         if not self.samples_s or min(self.samples_s) <= 0:
@@ -368,6 +375,63 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """Frames offered at a camera's rate, whether the detector was ready or not.
+
+    Attributes:
+        fps: frames captured a second.
+        frames: frames captured.
+        dropped: frames that nobody looked at, since a newer one was there first.
+        late: frames whose result came after the next frame's capture.
+        latency_s: from capture to result (decoded frame to final boxes), of each frame looked at, in order; shape (n,).
+    """
+
+    fps: float
+    frames: int
+    dropped: int
+    late: int
+    latency_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """What one meter said while a model ran; figures of different rails must not be compared.
+
+    Attributes:
+        meter: `jetson`, `nvml` or `rapl`.
+        rails: what the meter adds up.
+        idle_w: mean while all workers waited, in watts.
+        mean_w: mean while the model ran, in watts.
+        joules_an_image: energy for each image, idle taken off.
+        samples: seconds since the measurement began, and watts, while the model ran; shape (n, 2).
+    """
+
+    meter: str
+    rails: tuple[str, ...]
+    idle_w: float
+    mean_w: float
+    joules_an_image: float
+    samples: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTime:
+    """Time of one layer as the runtime's own profiler tells it.
+
+    Attributes:
+        name: as the runtime calls it, after its fusions.
+        operator: what it computes.
+        seconds: mean of a call.
+        width: channels of its output as the runtime computes them, or None where the profiler does not tell.
+    """
+
+    name: str
+    operator: str
+    seconds: float
+    width: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One model in a comparison; what was not measured is None, never 0.
 
@@ -380,8 +444,12 @@ class Row:
         size_bytes: size of the file.
         macs: multiply-accumulates of one image.
         accuracy: scores, or None.
-        latency: timed calls, or None.
+        latency: timed calls of the bare session, or None.
         difference: of its accuracy from the first row's, or None.
+        end_to_end: timed calls from decoded frame to final boxes, or None.
+        offered: frames offered at a camera's rate, or None.
+        power: what each meter said.
+        layers: time of each layer, in the order that they run; () where none was asked for.
     """
 
     name: str
@@ -394,6 +462,78 @@ class Row:
     accuracy: Accuracy | None = None
     latency: Measurement | None = None
     difference: Interval | None = None
+    end_to_end: Measurement | None = None
+    offered: Offered | None = None
+    power: tuple[Power, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One detection in a scene.
+
+    Attributes:
+        xyxy: corners, in pixels of the image file.
+        score: in 0..1.
+        label: class number.
+        right: whether it stands for an object of its class.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    score: float
+    label: int
+    right: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one model found in a scene.
+
+    Attributes:
+        found: detections, best score first.
+        missed: corners of the objects that no box stands for, in pixels of the image file.
+    """
+
+    found: tuple[Found, ...]
+    missed: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One image of the split, made small to be shown, and what the models found in it.
+
+    Attributes:
+        file: the image's name.
+        size: height and width of the image file, in pixels.
+        why: `typical`, or `worst` for one of the images with the most mistakes.
+        jpeg: the small image, in base64.
+        seen: what each model found, by its name.
+    """
+
+    file: str
+    size: tuple[int, int]
+    why: str
+    jpeg: str
+    seen: Mapping[str, Seen]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What the figures of accuracy rest on, to be drawn.
+
+    Attributes:
+        classes: class names, in label order.
+        precision: at IoU 0.50 and each of the recalls 0, 0.01 to 1, mean over classes, by model; 101 each.
+        confusion: by model: rows are what the images hold, columns what was found; last of both is nothing.
+        judged: the model whose mistakes chose the scenes.
+        scenes: images to look at.
+    """
+
+    classes: tuple[str, ...]
+    precision: Mapping[str, tuple[float, ...]]
+    confusion: Mapping[str, tuple[tuple[int, ...], ...]]
+    judged: str = ""
+    scenes: tuple[Scene, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,6 +546,7 @@ class Report:
         widths: convolution widths (layer, before, after), when a plan is part of the run.
         lineage: run.json records of the stages, in order.
         notes: sentences a reader must see.
+        evaluation: what the figures of accuracy rest on, or None.
     """
 
     title: str
@@ -413,3 +554,4 @@ class Report:
     widths: tuple[tuple[str, int, int], ...] = ()
     lineage: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = field(default=())
+    evaluation: Evaluation | None = None

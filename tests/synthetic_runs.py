@@ -6,11 +6,17 @@ import json
 import random
 from pathlib import Path
 
-from slimdeploy.records import Accuracy, Measurement, Row, as_json
+from slimdeploy.records import Accuracy, Evaluation, Found, Interval, Measurement, Power, Row, Scene, Seen, as_json
 
 MACHINE = {"cpu_model": "Synthetic CPU", "cores_usable": 2, "os": "synthetic", "versions": {"onnxruntime": "0.0"}}
 EDGES = [i / 20 for i in range(61)]
 ROUNDS = 10
+FIGURES = {"ap75": 0.6, "ap_small": 0.4, "ap_medium": 0.7, "ar1": 0.2, "ar10": 0.6, "ar": 0.75, "ar_small": 0.5}
+JPEG = (  # 8 by 8 grey pixels
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABQODxIPDRQSEBIXFRQYHjIhHhwcHj0sLiQySUBMS0dARkVQWnNiUFVtVkVGZIhlbXd7"
+    "gYKBTmCNl4x9lnN+gXz/wAALCAAIAAgBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAAAv/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAI"
+    "AQEAAD8AD//Z"
+)
 
 
 def measurement(name, median_s, *, samples=200, rounds=ROUNDS, seed=0, **changes):
@@ -57,11 +63,49 @@ def whole_rows(*, rendered=False):
     }  # fmt: skip
     return [
         row(
-            name, parameters=parameters, scored=accuracy(score, rendered=rendered),
+            name, parameters=parameters, scored=accuracy(score, rendered=rendered, figures=FIGURES),
             latency=measurement(name, median_s),
+            difference=None if name == "dense" else difference(100 * (score - 0.702)),
         )
         for name, (parameters, score, median_s) in made.items()
     ]  # fmt: skip
+
+
+def power(idle_w=3.0, mean_w=9.0, meter="jetson"):
+    """Return made-up readings of a meter."""
+    samples = tuple((i / 10, mean_w + 0.3 * (i % 3 - 1)) for i in range(30))
+    return Power(
+        meter=meter, rails=("VDD_IN",), idle_w=idle_w, mean_w=mean_w, joules_an_image=0.05, samples=samples
+    )  # fmt: skip
+
+
+def difference(points, **changes):
+    """Return a made-up difference of mAP50-95."""
+    fields = {"points": points, "low": points - 0.8, "high": points + 0.7, "images": 590, "resamples": 1000}
+    return Interval(**{**fields, **changes})
+
+
+def evaluation(names, *, classes=("car",), scenes=True):
+    """Return made-up curves, confusions and scenes of some models."""
+    side = len(classes) + 1
+    counts = tuple(tuple(80 if x == y else 7 + x for x in range(side)) for y in range(side))
+    curve = tuple(max(0.0, 1 - (i / 100) ** 4) for i in range(101))
+    found = [
+        Found(xyxy=(10 + 40 * i, 20, 40 + 40 * i, 50), score=0.9 - i / 10, label=i % len(classes), right=i < 2)
+        for i in range(3)
+    ]
+    seen = {name: Seen(found=tuple(found), missed=((20, 60, 50, 90),)) for name in names}
+    kinds = ("typical", "worst") if scenes else ()
+    return Evaluation(
+        classes=tuple(classes), precision=dict.fromkeys(names, curve), confusion=dict.fromkeys(names, counts),
+        judged=names[-1], scenes=tuple(Scene(file=f"{kind}.jpg", size=(120, 160), why=kind, jpeg=JPEG, seen=seen)
+                                       for kind in kinds),
+    )  # fmt: skip
+
+
+def write_evaluation(folder: Path, found):
+    """Write an evaluation beside a bench.json."""
+    (folder / "evaluation.json").write_text(json.dumps({"schema": 1, **as_json(found)}), encoding="utf-8")
 
 
 def write_bench(folder: Path, rows, *, title="Synthetic run", notes=()):
@@ -130,4 +174,5 @@ def write_recipe_run(folder: Path, rows=None):
         write_stage(folder / "export" / name, "export", {})
     write_stage(folder / "previous" / "prune" / "abc", "prune", {})
     write_bench(folder / "bench", rows if rows is not None else whole_rows())
+    write_evaluation(folder / "bench", evaluation([one.name for one in whole_rows()]))
     return folder

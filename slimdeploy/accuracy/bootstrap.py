@@ -7,11 +7,9 @@ which images were scored; it does not cover which seed the models were trained w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
+from slimdeploy.accuracy.average_precision import Figures, map50_95, mean_ap, rank
 from slimdeploy.accuracy.matches import Matches
 from slimdeploy.errors import UsageError
 from slimdeploy.records import Interval
@@ -19,10 +17,6 @@ from slimdeploy.records import Interval
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 POINTS = 100  # in a mAP of 1
-RECALLS = np.linspace(0, 1, 101)  # COCO's
-
-Figures = npt.NDArray[np.float64]
-Weights = npt.NDArray[np.int64]  # (images,): how often each was drawn
 
 
 def paired_bootstrap(dense: Matches, other: Matches, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
@@ -59,57 +53,6 @@ def paired_bootstrap(dense: Matches, other: Matches, *, resamples: int = RESAMPL
 def resampled(matches: Matches, *, resamples: int = RESAMPLES, seed: int = 0) -> Figures:
     """Return the mAP50-95 on each choice of images; the same seed makes the same choices; (resamples,)."""
     rng, images = np.random.default_rng(seed), len(matches.objects)
-    ranked = _ranked(matches)
+    ranked = rank(matches)
     choices = (np.bincount(rng.integers(0, images, images), minlength=images) for _ in range(resamples))
-    return np.array([_mean_ap(ranked, weights) for weights in choices])
-
-
-def map50_95(matches: Matches, weights: Weights) -> float:
-    """Return COCO's mAP50-95 on a choice of images, over the classes that they hold; 0 where they hold no object."""
-    return _mean_ap(_ranked(matches), weights)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ranked:
-    """One class's detections over all images, best score first, cut after the last that is right at any IoU.
-
-    Attributes:
-        image: number of each one's image; (n,).
-        places: positions of those that are right at one IoU or more, rising; (m,).
-        right: whether those are right, at each IoU; (IoUs, m).
-        objects: objects of the class in each image; (images,).
-    """
-
-    image: npt.NDArray[np.int32]
-    places: npt.NDArray[np.int64]
-    right: npt.NDArray[np.bool_]
-    objects: npt.NDArray[np.int32]
-
-
-def _ranked(matches: Matches) -> list[_Ranked]:
-    order = np.argsort(-matches.scores, kind="stable")
-    right = matches.right[:, order]
-    found = []
-    for label, objects in enumerate(matches.objects.T):
-        own = np.flatnonzero(matches.labels[order] == label)
-        places = np.flatnonzero(right[:, own].any(axis=0))
-        image = matches.image[order[own[: places[-1] + 1]]] if len(places) else np.empty(0, dtype=np.int32)
-        found.append(_Ranked(image=image, places=places, right=right[:, own[places]], objects=objects))
-    return found
-
-
-def _mean_ap(ranked: list[_Ranked], weights: Weights) -> float:
-    """Return the mean over the classes that the chosen images hold."""
-    found = [_ap(one, weights, count) for one in ranked if (count := int(weights @ one.objects))]
-    return float(np.mean(found)) if found else 0.0
-
-
-def _ap(one: _Ranked, weights: Weights, objects: int) -> float:
-    """Return a class's mean AP over all IoUs: the mean of the precision envelope at COCO's recalls."""
-    drawn = weights[one.image].cumsum()[one.places]  # (m,)
-    right = (one.right * weights[one.image[one.places]]).cumsum(axis=1)  # (IoUs, m)
-    precision = right / np.maximum(drawn, 1)
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    envelope = np.pad(envelope, ((0, 0), (0, 1)))  # 0 at recalls that are never reached
-    recall = right / objects
-    return float(np.mean([known[np.searchsorted(row, RECALLS)] for known, row in zip(envelope, recall, strict=True)]))
+    return np.array([mean_ap(ranked, weights) for weights in choices])

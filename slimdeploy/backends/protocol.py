@@ -46,7 +46,8 @@ class Backend(Protocol):
         version: of the runtime.
 
     A runtime may also have `parallel`, a truth value: whether sessions of few threads each, side by side in threads of
-    one process, answer more images than one session with all threads. Where it is missing, they do not.
+    one process, answer more images than one session with all threads. Where it is missing, they do not. And it may have
+    `profile(artifact, feeds, *, threads, calls)`, which gives a `records.LayerTime` for each layer.
     """
 
     @property

@@ -20,6 +20,8 @@ DEFAULTS = {"onnx": "onnxruntime", "pt": "pytorch"}  # by Artifact.format
 
 _BUILT_IN = {  # name: (module, class, the extra that brings it)
     "onnxruntime": ("slimdeploy.backends.onnxruntime_", "OnnxRuntime", "onnx"),
+    "onnxruntime-cuda": ("slimdeploy.backends.onnxruntime_", "OnnxRuntimeCuda", "onnx"),
+    "onnxruntime-tensorrt": ("slimdeploy.backends.onnxruntime_", "OnnxRuntimeTensorRt", "onnx"),
     "openvino": ("slimdeploy.backends.openvino_", "OpenVino", "openvino"),
     "pytorch": ("slimdeploy.backends.pytorch_", "PyTorch", "train"),
 }

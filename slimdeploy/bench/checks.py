@@ -20,6 +20,8 @@ WARM_UP = "the median was still moving when the warm-up ended after {found:.1f} 
 COARSE_TIMER = "one step of the clock is {found:.1%} of a call; time a larger batch or a larger input"
 FEW_SAMPLES = "{found} samples make the p99 the slowest call; take --samples 100 or more"
 GOVERNOR = "the frequency governor is {found}, so the clock moves; set it: sudo cpupower frequency-set -g performance"
+THROTTLED = "the clock was held down meanwhile ({found}); cool the machine or lower its power mode, and measure again"
+GPU_CLOCK = "the GPU's clock may move ({found}); set it fast: sudo jetson_clocks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,5 +56,21 @@ def doubts(observed: Observed) -> tuple[str, ...]:
         (COARSE_TIMER, step, step > TIMER_SHARE),
         (FEW_SAMPLES, count, count < MIN_SAMPLES),
         (GOVERNOR, governor, governor != "performance"),
+        (THROTTLED, *_throttled(observed.environment)),
+        (GPU_CLOCK, *_moving_gpu(observed.environment.get("board", {}))),
     )
     return tuple(sentence.format(found=value) for sentence, value, holds in found if holds)
+
+
+def _throttled(environment: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return what held clocks down between `environment` and its `after`, and whether anything did."""
+    after = environment.get("after", {})
+    times = after.get("throttled", 0) - environment.get("throttled", 0)
+    reasons = [reason for card in after.get("gpus", ()) for reason in card.get("throttled", ())]
+    found = [*([f"{times} times too hot"] if times > 0 else []), *dict.fromkeys(reasons)]
+    return ", ".join(found), bool(found)
+
+
+def _moving_gpu(board: Mapping[str, Any]) -> tuple[str, bool]:
+    found = f"{board.get('min_mhz', 0):g} to {board.get('max_mhz', 0):g} MHz"
+    return found, board.get("gpu_clock_locked") is False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import importlib
 import os
 import platform
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy._cores import usable_cores
+from slimdeploy.bench import nvml
+from slimdeploy.board import telemetry
 from slimdeploy.lineage import versions
 
 _SYS_CPU = Path("/sys/devices/system/cpu")
@@ -31,6 +34,9 @@ def environment() -> dict[str, Any]:
         "governor": governor,
         "clock_mhz": clock_mhz,
         "temperature_c": temperatures_c,
+        "throttled": throttled,
+        "gpus": gpus,
+        "board": board,
         "load_average_1min": load_average,
         "memory_total_mib": memory_total_mib,
         "memory_available_mib": memory_available_mib,
@@ -40,8 +46,44 @@ def environment() -> dict[str, Any]:
         "versions": versions,
         "timer_resolution_s": timer_resolution_s,
     }
+    return _told(facts)
+
+
+def state() -> dict[str, Any]:
+    """Return what of the machine may change while it works, as `environment` names it."""
+    moving: dict[str, Callable[[], Any]] = {
+        "clock_mhz": clock_mhz,
+        "temperature_c": temperatures_c,
+        "throttled": throttled,
+        "gpus": gpus,
+        "board": board,
+    }
+    return _told(moving)
+
+
+def _told(facts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     known = {name: read() for name, read in facts.items()}
     return {name: fact for name, fact in known.items() if fact not in (None, "", [], {})}
+
+
+def throttled() -> int | None:
+    """Return how often the usable cores were slowed down since the machine started, because they were too hot."""
+    counts = [_number(_SYS_CPU / f"cpu{core}/thermal_throttle/core_throttle_count") for core in affinity() or ()]
+    known = [count for count in counts if count is not None]
+    return int(sum(known)) if known else None
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Return NVIDIA's cards as its driver tells of them; what it does not tell is left out."""
+    found = [dataclasses.asdict(card) for card in nvml.cards()]
+    return [{name: fact for name, fact in card.items() if fact not in (None, (), [])} for card in found]
+
+
+def board() -> dict[str, Any]:
+    """Return a Jetson's power mode and the state of its GPU's clock; {} on other machines."""
+    clock, mode = telemetry.read_gpu_clock(), telemetry.read_power_mode()
+    known = {"power_mode": mode, **({**dataclasses.asdict(clock), "gpu_clock_locked": clock.locked} if clock else {})}
+    return {name: fact for name, fact in known.items() if fact is not None}
 
 
 def cpu_model() -> str | None:

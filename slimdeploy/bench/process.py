@@ -55,8 +55,13 @@ class Worker:
         """The process's number."""
         return self._process.pid
 
-    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+    def ask(self, do: str, *, takes_s: float = 0.0, **request: Any) -> dict[str, Any]:
         """Return the worker's answer to one request.
+
+        Args:
+            do: the request's name.
+            takes_s: for how long the worker is asked to work, beyond which the time limit counts.
+            request: what else the worker must know.
 
         Raises:
             SlimdeployError: what the worker raised, by the same class.
@@ -67,9 +72,10 @@ class Worker:
         with contextlib.suppress(OSError):  # a dead worker is told of below
             stdin.write(json.dumps({"do": do, **request}).encode() + b"\n")
             stdin.flush()
-        line = self._answer()
+        limit_s = self._timeout_s + takes_s
+        line = self._answer(limit_s)
         if line is None:
-            raise self._failure(f"gave no answer to {do!r} within {self._timeout_s:g} s")
+            raise self._failure(f"gave no answer to {do!r} within {limit_s:g} s")
         if not line:
             raise self._failure(f"died with {_ending(self._process.wait())} at {do!r}")
         answer: dict[str, Any] = json.loads(line)
@@ -99,9 +105,9 @@ class Worker:
             self._process.kill()
         self.close()
 
-    def _answer(self) -> bytes | None:
+    def _answer(self, limit_s: float) -> bytes | None:
         """Return one line, b"" from a dead worker, or None when time is up."""
-        ends = time.perf_counter() + self._timeout_s
+        ends = time.perf_counter() + limit_s
         while (left_s := ends - time.perf_counter()) > 0:
             with contextlib.suppress(queue.Empty):
                 return self._lines.get(timeout=min(left_s, POLL_S))

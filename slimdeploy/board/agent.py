@@ -53,8 +53,20 @@ def _parser() -> argparse.ArgumentParser:
     timed.add_argument("--rounds", type=int, default=10, metavar="N", help="parts that they are recorded in")
     timed.add_argument("--power-mode", default="", metavar="NAME", help="hold this mode of nvpmodel meanwhile")
     timed.add_argument("--lock-clocks", action="store_true", help="hold all clocks at their highest meanwhile")
+    _with_wishes(_with_engine(_add(verbs, "run", _run, "frames to detections, a JSON line for each")))
     add_release_verbs(lambda name, verb, what: _add(verbs, name, verb, what))
     return parser
+
+
+def _with_wishes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="a folder, a file, a camera's number, rtsp://..., or a GStreamer pipeline")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the lines go; by default stdout")
+    parser.add_argument("--annotate", default="", metavar="FILE.mp4", help="draw the boxes into a video")
+    parser.add_argument("--conf", type=float, default=0.25, metavar="SHARE", help="lowest score of a box")
+    parser.add_argument("--iou", type=float, default=0.7, metavar="SHARE", help="overlap of NMS")
+    parser.add_argument("--max-det", type=int, default=300, metavar="N", help="boxes kept of a frame")
+    parser.add_argument("--frames", type=int, default=0, metavar="N", help="stop after as many")
+    parser.add_argument("--patience", type=float, default=0.0, metavar="S", help="end when a camera is away for longer")
 
 
 def _add(verbs: Any, name: str, verb: Verb, what: str) -> argparse.ArgumentParser:
@@ -112,6 +124,27 @@ def _bench(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, st
         lock_clocks=arguments.lock_clocks,
     )
     result = bench(read_bundle(arguments.bundle), _engines(arguments, machine), plan)
+    return result, as_text(result)
+
+
+def _run(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, str]:
+    from slimdeploy.board.bundle import read_bundle
+    from slimdeploy.board.run import Wishes, as_text, run
+
+    wishes = Wishes(
+        conf=arguments.conf,
+        iou=arguments.iou,
+        max_det=arguments.max_det,
+        frames=arguments.frames,
+        patience_s=arguments.patience,
+        annotate=arguments.annotate,
+    )
+    bundle, engines = read_bundle(arguments.bundle), _engines(arguments, machine)
+    if arguments.out is None:
+        result = run(bundle, engines, arguments.source, wishes, sys.stdout)
+    else:
+        with arguments.out.open("w", encoding="utf-8") as out:
+            result = run(bundle, engines, arguments.source, wishes, out)
     return result, as_text(result)
 
 

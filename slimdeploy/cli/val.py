@@ -14,7 +14,8 @@ from slimdeploy.cli._shared import ConfigOption, DataOption, JsonOption, TrustOp
 from slimdeploy.configs import ValConfig, build
 from slimdeploy.errors import UsageError
 from slimdeploy.records import Row, as_json
-from slimdeploy.report.cells import NOT_MEASURED, differing
+from slimdeploy.report.cells import differing
+from slimdeploy.report.scores import DETAILS, DETAILS_NOTE, by_class, details
 
 if TYPE_CHECKING:
     from slimdeploy.accuracy.boxes import Scorer
@@ -34,14 +35,6 @@ OFFICIAL_NOTE = (
 )
 POINTS_NOTE = (
     "points: mAP50-95 more than the first model's, in hundredths, with its 95 % interval over which images were scored."
-)
-DETAILS = {  # COCO's further figures, by their titles
-    "AP75": "ap75", "small": "ap_small", "medium": "ap_medium", "large": "ap_large", "AR1": "ar1", "AR10": "ar10",
-    "AR": "ar", "AR small": "ar_small", "AR medium": "ar_medium", "AR large": "ar_large",
-}  # fmt: skip
-DETAILS_NOTE = (
-    "small, medium, large: AP50-95 of objects below 32x32, up to 96x96 and above, in pixels of the image file; "
-    "AR: recall over IoU 0.50 to 0.95 with all boxes, AR1 and AR10 with the best 1 and 10 of a class in an image."
 )
 PROTOCOLS = ("coco", "visdrone")
 
@@ -132,8 +125,12 @@ def as_text(rows: Sequence[Row]) -> str:
         lines.append(OFFICIAL_NOTE)
     else:
         lines += [POINTS_NOTE] if len(rows) > 1 else []
-        lines += ["", table(("model", *DETAILS), [_details(row) for row in rows]), DETAILS_NOTE]
-        lines += ["", _by_class(rows)] if len(accuracy.per_class) > 1 else []
+        lines += ["", table(("model", *DETAILS), [(row.name, *details(row)) for row in rows]), DETAILS_NOTE]
+        lines += (
+            ["", table(("AP50-95 by class", *(row.name for row in rows)), by_class(rows))]
+            if len(accuracy.per_class) > 1
+            else []
+        )
     if accuracy.rendered:
         lines.append(
             "These images are rendered, not photographed: the scores tell how models compare, not how they fly."
@@ -156,16 +153,3 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _is_official(row: Row) -> bool:
     return row.accuracy is not None and set(OFFICIAL.values()) <= set(row.accuracy.figures)
-
-
-def _details(row: Row) -> tuple[str, ...]:
-    """Return COCO's further figures of a row; a size that no object has is a dash."""
-    figures = row.accuracy.figures if row.accuracy else {}
-    return (row.name, *(f"{figures[key]:.3f}" if key in figures else NOT_MEASURED for key in DETAILS.values()))
-
-
-def _by_class(rows: Sequence[Row]) -> str:
-    """Return AP50-95 of every class, a model a column."""
-    scored = [row.accuracy.per_class for row in rows if row.accuracy]
-    lines = [(name, *(f"{one[name]:.3f}" for one in scored)) for name in scored[0]]
-    return table(("AP50-95 by class", *(row.name for row in rows if row.accuracy)), lines)

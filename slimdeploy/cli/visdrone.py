@@ -22,13 +22,16 @@ def command(
     out: OutOption,
     tile: Annotated[int | None, typer.Option(help="Cut images that are bigger into tiles of this side, in px.")] = None,
     overlap: Annotated[float | None, typer.Option(help="Share of a tile that its neighbour shows too.")] = None,
+    mask_ignored: Annotated[
+        bool, typer.Option("--mask-ignored", help="Paint ignored regions of training images grey.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Turn VisDrone-DET into YOLO labels and COCO files; ignored regions stay aside for the official scorer.
 
     Example: slimdeploy visdrone downloads --out visdrone
     """
-    settings = build(VisdroneConfig, {"tile": tile, "overlap": overlap}, {})
+    settings = build(VisdroneConfig, {"tile": tile, "overlap": overlap, "mask_ignored": mask_ignored}, {})
     with needs("onnx"):
         from slimdeploy.data.visdrone_convert import OUTPUT, convert
     counts = convert(folder, settings, out)

@@ -42,6 +42,8 @@ OUTPUT = "data.yaml"
 NAME = "VisDrone2019-DET"
 YAML_SPLIT = {"train": "train", "val": "val", "test-dev": "test"}
 JPEG_QUALITY = 95
+TRAIN = "train"
+GREY = 114  # what YOLO pads images with
 PROGRESS_S = 2.0
 
 
@@ -160,9 +162,15 @@ def _write_image(source: Source, config: VisdroneConfig, folder: Path) -> list[P
     image = read_image(source.image)
     size = (image.shape[0], image.shape[1])
     parts = windows(size, config.tile, config.overlap) if config.tile else ()
+    painted = config.mask_ignored and source.split == TRAIN and mask_ignored(image, source.rows)
     if len(parts) < 2:
-        piece = Piece(split=source.split, file=source.image.name, size=size, rows=source.rows)
-        _link(source.image, folder / "images" / piece.split / piece.file)
+        file = f"{source.image.stem}.jpg" if painted else source.image.name
+        piece = Piece(split=source.split, file=file, size=size, rows=source.rows)
+        place = folder / "images" / piece.split / piece.file
+        if painted:
+            _write_jpeg(image, place)
+        else:
+            _link(source.image, place)
         _write_labels(piece, folder)
         return [piece]
     pieces = []
@@ -174,6 +182,21 @@ def _write_image(source: Source, config: VisdroneConfig, folder: Path) -> list[P
         _write_labels(piece, folder)
         pieces.append(piece)
     return pieces
+
+
+def mask_ignored(image: npt.NDArray[np.uint8], rows: Rows) -> bool:
+    """Paint the ignored regions of an image grey, all but the labelled objects in them; return whether there are any.
+
+    Args:
+        image: (H, W, 3) uint8 BGR; painted in place.
+        rows: its annotations; (n, 8).
+    """
+    hidden = np.zeros(image.shape[:2], dtype=np.bool_)
+    for regions, hides in ((rows[rows[:, CATEGORY] == REGION], True), (rows[visdrone.is_object(rows)], False)):
+        for left, top, right, bottom in np.maximum(visdrone.xyxy(regions), 0).astype(np.int64).tolist():
+            hidden[top:bottom, left:right] = hides
+    image[hidden] = GREY
+    return bool(hidden.any())
 
 
 def _link(source: Path, place: Path) -> None:
@@ -201,6 +224,7 @@ def _write_labels(piece: Piece, folder: Path) -> None:
 
 def _yaml(splits: Sequence[str], config: VisdroneConfig) -> str:
     tiled = f" in tiles of {config.tile} px" if config.tile else ""
+    tiled += ", ignored regions masked" if config.mask_ignored and TRAIN in splits else ""
     names = "".join(f"  {number}: {name}\n" for number, name in enumerate(CLASSES))
     places = "".join(f"{YAML_SPLIT[split]}: images/{split}\n" for split in splits)
     return (

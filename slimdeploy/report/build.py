@@ -13,6 +13,7 @@ from slimdeploy.errors import UsageError
 from slimdeploy.lineage import RECIPE_FILE, read_json
 from slimdeploy.records import Report, Row
 from slimdeploy.report.differences import against_first
+from slimdeploy.report.evaluation import joined, read_evaluation
 from slimdeploy.report.read import bench_file, read_lineage, read_rows, read_widths
 
 RENDERED_NOTE = "Accuracy was scored on rendered scenes, not photographs."
@@ -40,6 +41,7 @@ def report_from(folders: Sequence[Path], *, across_machines: bool = False) -> Re
     parts = [_one_run(folder) for folder in folders]
     rows = _joined_rows(names, against_first(folders, [part.rows for part in parts]))
     across = _require_comparable(rows, across_machines=across_machines)
+    evaluation = joined([part.evaluation for part in parts], _renamed(rows, [part.rows for part in parts]))
     several = [APART_NOTE] if len(folders) > 1 else []
     return Report(
         title=" and ".join(dict.fromkeys(part.title for part in parts)),
@@ -47,6 +49,7 @@ def report_from(folders: Sequence[Path], *, across_machines: bool = False) -> Re
         widths=tuple(_prefixed(names, [part.widths for part in parts])),
         lineage=tuple({**one, "run": name} for name, part in zip(names, parts, strict=True) for one in part.lineage),
         notes=tuple(dict.fromkeys([*(note for part in parts for note in part.notes), *several, *across, *_own(rows)])),
+        evaluation=evaluation,
     )
 
 
@@ -60,6 +63,7 @@ def _one_run(folder: Path) -> Report:
         widths=read_widths(folder),
         lineage=read_lineage(folder),
         notes=(*map(str, notes if isinstance(notes, list) else ()), *_planning_notes(read_lineage(folder))),
+        evaluation=read_evaluation(folder),
     )
 
 
@@ -99,6 +103,12 @@ def _joined_rows(names: Sequence[str], runs: Sequence[tuple[Row, ...]]) -> tuple
         for name, run in zip(names, runs, strict=True)
         for row in run
     )
+
+
+def _renamed(rows: Sequence[Row], runs: Sequence[tuple[Row, ...]]) -> list[dict[str, str]]:
+    """Return of each run its rows' names in the report by those in the run itself."""
+    left = iter(rows)
+    return [{row.name: next(left).name for row in run} for run in runs]
 
 
 def _prefixed(names: Sequence[str], runs: Sequence[tuple[tuple[str, int, int], ...]]) -> Iterable[tuple[str, int, int]]:

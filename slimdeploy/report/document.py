@@ -15,17 +15,25 @@ from slimdeploy.report.remarks import warnings
 def as_document(report: Report) -> dict[str, Any]:
     """Return a report and what it finds as one JSON-ready object; what was not measured is null.
 
-    `rows` are the records with every raw sample; `table` holds the figures that the other forms show.
+    `rows` are the records with every raw sample; `table` holds the figures that the other forms show. Scenes
+    come without their pictures, which the page alone holds.
     """
     return {
         "schema": SCHEMA,
-        **as_json(report),
+        **as_json(_without_pictures(report)),
         "headline": headline(report),
         "compared": [report.rows[0].name, compared_row(report).name],
         "table": _figures(report),
         "pareto_front": [row.name for row in pareto_front(report)],
         "warnings": [{"text": text, "models": list(names)} for text, names in warnings(report)],
     }
+
+
+def _without_pictures(report: Report) -> Report:
+    if report.evaluation is None:
+        return report
+    scenes = tuple(dataclasses.replace(scene, jpeg="") for scene in report.evaluation.scenes)
+    return dataclasses.replace(report, evaluation=dataclasses.replace(report.evaluation, scenes=scenes))
 
 
 def _figures(report: Report) -> list[dict[str, Any]]:

@@ -9,12 +9,17 @@ from typing import Any
 from slimdeploy import __version__
 from slimdeploy._needs import needs
 from slimdeploy.records import Report
+from slimdeploy.report.accuracy_plots import accuracy_plots
 from slimdeploy.report.canvas import SERIES
 from slimdeploy.report.cells import COLUMNS, label, table
 from slimdeploy.report.environment import environments, facts
 from slimdeploy.report.findings import compared_row, headline, pareto_front, speedups
+from slimdeploy.report.measured import measured_lines
 from slimdeploy.report.plots import measured_plots
+from slimdeploy.report.power_plots import power_plots
 from slimdeploy.report.remarks import warnings
+from slimdeploy.report.scenes import scenes
+from slimdeploy.report.scores import DETAILS_NOTE, side_by_side
 from slimdeploy.report.training_plots import gammas_png, training_plots
 
 __all__ = ["as_html", "gammas_png"]
@@ -54,7 +59,16 @@ def _content(report: Report) -> dict[str, Any]:
         ],
         "notes": report.notes,
         "warnings": warnings(report),
-        "plots": [*measured_plots(report), *training_plots(report)],
+        "plots": [
+            *measured_plots(report),
+            *power_plots(report),
+            *accuracy_plots(report),
+            *training_plots(report),
+        ],
+        "measured": [(heading, [label(line) for line in lines]) for heading, *lines in measured_lines(report)],
+        "scene_groups": scenes(report),
+        "scores": side_by_side(report.rows),
+        "scores_note": DETAILS_NOTE,
         "widths": report.widths,
         "environments": environments(report),
         "stages": [_stage(record) for record in report.lineage],

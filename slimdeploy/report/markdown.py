@@ -8,7 +8,9 @@ from slimdeploy.records import Report
 from slimdeploy.report.cells import COLUMNS, label, table
 from slimdeploy.report.environment import environments
 from slimdeploy.report.findings import headline, pareto_front
+from slimdeploy.report.measured import measured_lines
 from slimdeploy.report.remarks import remarks
+from slimdeploy.report.scores import side_by_side
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~@&!])")
 
@@ -21,8 +23,13 @@ def as_markdown(report: Report) -> str:
     front = ", ".join(_escaped(row.name) for row in pareto_front(report))
     if front:
         parts.append(f"Not beaten in both p50 and mAP50-95: {front}.")
-    folded = [("Widths before and after", _widths(report)), ("Environment", _environment(report)),
-              ("Lineage", _lineage(report))]  # fmt: skip
+    folded = [
+        *((_escaped(heading.rstrip(":")), _listed(lines)) for heading, *lines in measured_lines(report)),
+        ("Accuracy by size, number of boxes and class", _scores(report)),
+        ("Widths before and after", _widths(report)),
+        ("Environment", _environment(report)),
+        ("Lineage", _lineage(report)),
+    ]
     parts += [f"<details><summary>{title}</summary>\n\n{body}\n\n</details>" for title, body in folded if body]
     return "\n\n".join(parts) + "\n"
 
@@ -40,6 +47,15 @@ def _table(report: Report) -> str:
     header = [_escaped(column.title) for column in COLUMNS]
     rows = [[_escaped(row[column.key].text) for column in COLUMNS] for row in table(report)]
     return _grid(header, rows, left=sum(column.text for column in COLUMNS))
+
+
+def _listed(lines: list[str]) -> str:
+    return "\n".join(f"- {_escaped(line.strip())}" for line in lines)
+
+
+def _scores(report: Report) -> str:
+    lines = [[_escaped(text) for text in line] for line in side_by_side(report.rows)]
+    return _grid(["figure", *(_escaped(row.name) for row in report.rows)], lines, left=1) if lines else ""
 
 
 def _widths(report: Report) -> str:

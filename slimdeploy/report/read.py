@@ -11,7 +11,7 @@ from typing import Any
 from slimdeploy.bench import stats
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import RUN_FILE, read_json, read_run
-from slimdeploy.records import Accuracy, Interval, Measurement, Row
+from slimdeploy.records import Accuracy, Interval, LayerTime, Measurement, Offered, Power, Row
 
 BENCH_FILE = "bench.json"
 PLAN_FILE = "plan.json"
@@ -20,6 +20,10 @@ KINDS: Mapping[str, tuple[type, ...]] = {  # of a record's fields as they are de
     "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,), "Mapping[str, Any]": (Mapping,),
     "Mapping[str, float]": (Mapping,), "tuple[str, ...]": (tuple,), "tuple[float, ...]": (tuple,),
 }  # fmt: skip
+RECORDS: Mapping[str, Any] = {  # of a row, each one or none
+    "accuracy": Accuracy, "latency": Measurement, "difference": Interval, "end_to_end": Measurement, "offered": Offered,
+}  # fmt: skip
+LISTS: Mapping[str, Any] = {"power": Power, "layers": LayerTime}  # of a row, each any number
 SET_ASIDE = ("previous", "report")  # folders of a recipe that are no part of its present outcome
 
 
@@ -57,16 +61,17 @@ def read_rows(path: Path, results: Mapping[str, Any]) -> tuple[Row, ...]:
 
 
 def _row(plain: Mapping[str, Any]) -> Row:
-    accuracy, latency = plain.get("accuracy"), plain.get("latency")
-    scored = None if accuracy is None else Accuracy(**accuracy)
-    timed = None if latency is None else Measurement(**_with_tuples(latency))
-    differs = None if plain.get("difference") is None else Interval(**plain["difference"])
-    row = Row(**{**plain, "accuracy": scored, "latency": timed, "difference": differs})
-    for record in (row, scored, timed, differs):
+    single = {
+        name: None if plain.get(name) is None else kind(**_with_tuples(plain[name])) for name, kind in RECORDS.items()
+    }
+    several = {name: tuple(kind(**_with_tuples(one)) for one in plain.get(name) or ()) for name, kind in LISTS.items()}
+    row = Row(**{**plain, **single, **several})
+    for record in (row, *single.values(), *(one for records in several.values() for one in records)):
         if record is not None:
             _check_fields(record)
-    if timed is not None:
-        stats.round_medians(timed)  # raises where the rounds do not add up
+    for timed in (row.latency, row.end_to_end):
+        if timed is not None:
+            stats.round_medians(timed)  # raises where the rounds do not add up
     return row
 
 
@@ -74,7 +79,7 @@ def _with_tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
 
 
-def _check_fields(record: Row | Accuracy | Measurement | Interval) -> None:
+def _check_fields(record: Any) -> None:
     """Raise UsageError where a plain field is not of the kind that the record declares, or no finite number."""
     for field in dataclasses.fields(record):
         value, kinds = getattr(record, field.name), KINDS.get(str(field.type))

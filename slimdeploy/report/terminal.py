@@ -14,6 +14,7 @@ from rich.text import Text
 from slimdeploy.records import Report
 from slimdeploy.report.cells import COLUMNS, Cell, label, table
 from slimdeploy.report.findings import headline
+from slimdeploy.report.measured import measured_lines
 from slimdeploy.report.remarks import remarks
 
 WIDTH = 100
@@ -35,6 +36,7 @@ def as_text(report: Report) -> str:
         _block(cells, SIZE_KEYS),
         *([_block(cells, SCORE_KEYS)] if any(row.accuracy for row in report.rows) else []),
         _block(cells, SPEED_KEYS),
+        *("\n".join(_wrapped(label(line), indent="    ") for line in block) for block in measured_lines(report)),
     ]
     said = [_wrapped(f"{kind}: {label(text)}", indent="  ") for kind, text in remarks(report)]
     return "\n\n".join([*parts, "\n".join(said)]).rstrip()

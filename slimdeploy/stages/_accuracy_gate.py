@@ -59,7 +59,7 @@ class Gate:
                 do="leave --max-drop out",
             )
         self.graphs, self.dataset, self.runtime = graphs, dataset, runtime or RUNTIME
-        self._limits, self._opset = limits, form.opset
+        self._limits, self._opset, self._bits = limits, form.opset, form.weight_bits
         config = graphs.config
         assert config.max_drop is not None
         self.max_drop = config.max_drop
@@ -75,7 +75,7 @@ class Gate:
         return self.held.keep
 
     def _score(self, keep: Sequence[str]) -> float:
-        form = Form(precision="int8", body="float32", opset=self._opset)
+        form = Form(precision="int8", body="float32", opset=self._opset, weight_bits=self._bits)
         nodes = [KeptFloat(node=name, why=_sensitivity.RETURNED) for name in keep]
         return self._score_form(form, nodes).map50_95
 

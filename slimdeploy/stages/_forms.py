@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from slimdeploy.stages._float16 import KeptFloat
     from slimdeploy.stages._parity import Array
+    from slimdeploy.stages._ranges import Histogram
 
 log = logging.getLogger("slimdeploy.export")
 
@@ -36,12 +37,14 @@ class Form:
         body: type of what is not int8: `float32` or `float16`.
         opset: of the graph.
         weights_in_pairs: how an int8 graph stores its weights; see `_int8.quantised`.
+        weight_bits: of an int8 graph's weights; 7 for CPUs, some of which have no VNNI.
     """
 
     precision: str
     body: str
     opset: int
     weights_in_pairs: bool = False
+    weight_bits: int = 8
 
     @property
     def file(self) -> str:
@@ -70,7 +73,7 @@ def forms_for(target: Target, config: ExportConfig) -> tuple[Form, ...]:
     if config.precision != "int8":
         return ({"fp32": fp32, "fp16": fp16}[config.precision],)
     if target.kind == "cpu":
-        return Form(precision="int8", body="float32", opset=opset), fp32
+        return Form(precision="int8", body="float32", opset=opset, weight_bits=7), fp32
     majors = {int(version.split(".")[0]) for version in target.tensorrt} or {TYPED_SINCE - 1, TYPED_SINCE}
     forms = []
     if min(majors) < TYPED_SINCE:
@@ -136,7 +139,13 @@ class Graphs:
         if form.precision == "int8":
             assert limits is not None
             kept = (*keep, *_int8.head(model))
-            model = _int8.quantised(model, limits, [one.node for one in keep], weights_in_pairs=form.weights_in_pairs)
+            model = _int8.quantised(
+                model,
+                limits,
+                [one.node for one in keep],
+                weights_in_pairs=form.weights_in_pairs,
+                weight_bits=form.weight_bits,
+            )
         if form.body == "float16":
             model = _float16.to_float16(model, [one.node for one in float32_nodes])
             kept = tuple({one.node: one for one in (*kept, *float32_nodes)}.values())
@@ -159,8 +168,14 @@ class Graphs:
             opset: of the graph that is watched; names are the same at all of them.
             inputs: calibration images in batches, each (B, 3, H, W).
         """
+        from slimdeploy.stages import _ranges
+
+        histograms = self.histograms(opset, inputs)
+        return {name: _ranges.limit(one, self.config.calibrator) for name, one in histograms.items()}
+
+    def histograms(self, opset: int, inputs: Iterable[Array]) -> dict[str, Histogram]:
+        """Return the magnitudes of every activation that int8 needs, from which each rule takes its limits."""
         from slimdeploy.stages import _int8, _ranges
 
         model = self.float32(opset)
-        histograms = _ranges.observe(model, _int8.observed(model), inputs)
-        return {name: _ranges.limit(one, self.config.calibrator) for name, one in histograms.items()}
+        return _ranges.observe(model, _int8.observed(model), inputs)

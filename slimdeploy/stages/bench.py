@@ -11,15 +11,15 @@ from slimdeploy._needs import needs
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
-from slimdeploy.records import Accuracy, Artifact, Measurement, Row, as_json
+from slimdeploy.records import Artifact, Row, as_json
 
 if TYPE_CHECKING:
-    from slimdeploy.accuracy.matches import Matches
-    from slimdeploy.data.dataset import Dataset
+    from slimdeploy.bench.measure import Measured
 
 OUTPUT = "bench.json"
 MANIFEST = "manifest.json"
 TITLE = "Latency and accuracy"
+NOT_MEASURED = "{name} has no figures, since {why}."
 
 
 def bench(
@@ -32,7 +32,7 @@ def bench(
 ) -> Path:
     """Measure latency, each model in a process of its own, and with data also accuracy; write `bench.json`.
 
-    With data, `matches.npz` keeps which detections were right, from which intervals and plots are made later.
+    With data, `matches.npz` keeps which detections were right and `evaluation.json` what is drawn of them.
 
     Args:
         models: names as shown, each once, and model files (.onnx or .pt).
@@ -47,32 +47,38 @@ def bench(
     Raises:
         ArtifactError: a file is missing, damaged, or cannot be run.
         DataError: the data set is missing, empty, mislabelled or has other classes.
-        DeviceError: a worker process died, or gave no answer in time.
+        DeviceError: every worker process died, or gave no answer in time. One that did while others went on is told of
+            in the notes, and its row holds no figures.
         OutputExists: `out` is there already.
-        UsageError: there is data, and a model is no detector.
+        UsageError: a model is no detector, and there is data or whole frames are to be timed.
     """
     with needs("onnx"):
-        from slimdeploy.accuracy import matches
         from slimdeploy.accuracy.evaluate import require_detector
         from slimdeploy.backends.artifacts import read_artifact
-        from slimdeploy.bench.measure import measure
+        from slimdeploy.bench.measure import measure_all
         from slimdeploy.data.dataset import read_dataset
+        from slimdeploy.stages._scoring import score_rows
     imgsz = (config.val.imgsz, config.val.imgsz)
     artifacts = [(name, read_artifact(path, imgsz=imgsz, trust=trust)) for name, path in models]
     dataset = read_dataset(data) if data else None
-    if dataset:
-        for _, artifact in artifacts:
+    for name, artifact in artifacts:
+        if (config.end_to_end or config.fps) and artifact.spec.task != "detect":
+            raise UsageError(
+                f"whole frames for {name}, a network for the task {artifact.spec.task!r}", wanted="a detector"
+            )
+        if dataset:
             require_detector(artifact)
             dataset.require_classes(artifact.spec.classes)  # now, not after minutes of measuring
     inputs = bench_inputs(models, dataset.as_input() if dataset else None)
     with stage_run("bench", config=config, inputs=inputs, out=out) as run:
-        latencies = measure(artifacts, config, backend=config.backend, trust=trust)
-        rows = [_row(name, one, latency) for (name, one), latency in zip(artifacts, latencies, strict=True)]
+        images = [str(path) for path in dataset.images(config.val.split)] if dataset else []
+        measured = measure_all(artifacts, config, backend=config.backend, trust=trust, images=images)
+        rows = [_row(name, one, took) for (name, one), took in zip(artifacts, measured, strict=True)]
         if dataset:
-            accuracies, found = _scored(artifacts, dataset, config, trust=trust)
-            matches.save(run.folder / matches.FILE, found)
-            rows = _with_accuracy(rows, accuracies, list(found.values()))
-        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": []})
+            living = {one[0]: one[1] for one, took in zip(artifacts, measured, strict=True) if took.failed is None}
+            rows = score_rows(rows, living, dataset, config, run.folder, trust=trust)
+        notes = [NOT_MEASURED.format(name=one.name, why=one.failed.wrong) for one in measured if one.failed]
+        write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": notes})
     return out / OUTPUT
 
 
@@ -102,34 +108,16 @@ def _bundled(folder: Path) -> Path:
     return folder / str(read_json(folder / MANIFEST, what="bundle manifest")["model"]["file"])
 
 
-def _scored(
-    artifacts: Sequence[tuple[str, Artifact]], dataset: Dataset, config: BenchConfig, *, trust: bool
-) -> tuple[list[Accuracy], dict[str, Matches]]:
-    """Score each model; return its accuracy, and by its name what became of each of its detections."""
-    from slimdeploy.accuracy import coco
-    from slimdeploy.accuracy.evaluate import score
-    from slimdeploy.accuracy.matches import Keeping
-
-    accuracies, found = [], {}
-    for name, artifact in artifacts:
-        scorer = Keeping(coco.score)
-        accuracies.append(score(artifact, dataset, config.val, backend=config.backend, trust=trust, scorer=scorer))
-        found[name] = scorer.matches()
-    return accuracies, found
-
-
-def _with_accuracy(rows: Sequence[Row], accuracies: Sequence[Accuracy], found: Sequence[Matches]) -> list[Row]:
-    """Return the rows with their accuracy, and all but the first with how it differs from the first one's."""
-    from slimdeploy.accuracy.bootstrap import paired_bootstrap
-
-    differences = [None, *(paired_bootstrap(found[0], other) for other in found[1:])]
-    return [
-        dataclasses.replace(row, accuracy=accuracy, difference=difference)
-        for row, accuracy, difference in zip(rows, accuracies, differences, strict=True)
-    ]
-
-
-def _row(name: str, artifact: Artifact, latency: Measurement) -> Row:
+def _row(name: str, artifact: Artifact, took: Measured) -> Row:
     shared = {field.name for field in dataclasses.fields(Row)} & {f.name for f in dataclasses.fields(Artifact)}
     known = {field: getattr(artifact, field) for field in shared}
-    return Row(name=name, file=Path(artifact.path).name, latency=latency, **known)
+    return Row(
+        name=name,
+        file=Path(artifact.path).name,
+        latency=took.latency,
+        end_to_end=took.end_to_end,
+        offered=took.offered,
+        power=took.power,
+        layers=took.layers,
+        **known,
+    )

@@ -9,7 +9,8 @@ import pytest
 from crowds import crowds, detections, truths
 
 from slimdeploy.accuracy import coco
-from slimdeploy.accuracy.bootstrap import map50_95, paired_bootstrap, resampled
+from slimdeploy.accuracy.average_precision import map50_95, precision_at_recalls
+from slimdeploy.accuracy.bootstrap import paired_bootstrap, resampled
 from slimdeploy.accuracy.matches import IOUS, Keeping, load, match_all, save
 from slimdeploy.errors import UsageError
 
@@ -45,6 +46,10 @@ def test_on_a_choice_of_images_the_figure_is_the_scorers_on_copies_of_them(crowd
     copies = [[part[i] for i in chosen] for part in crowd]
     weights = np.bincount(chosen, minlength=30)
     assert map50_95(matches, weights) == pytest.approx(coco.score(*copies, 300).map50_95, abs=1e-12)
+
+
+def test_the_mean_of_the_precision_over_the_recalls_is_map50(crowd, matches):
+    assert precision_at_recalls(matches).mean() == pytest.approx(coco.score(*crowd, 300).map50, abs=1e-12)
 
 
 def test_a_choice_without_a_class_leaves_it_out_of_the_mean():

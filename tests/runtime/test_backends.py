@@ -11,6 +11,8 @@ import pytest
 
 from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.backends.registry import backend_for, backend_names
+from slimdeploy.bench.measure import measure
+from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import ArtifactError, MissingDependency, UsageError
 from slimdeploy.records import Artifact
 
@@ -93,7 +95,9 @@ def test_onnx_files_go_to_onnx_runtime_unless_told(tmp_path):
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(UsageError, match=r"'tflite'.*onnxruntime, openvino, pytorch"):
+    with pytest.raises(
+        UsageError, match=r"'tflite'.*onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, openvino, pytorch"
+    ):
         backend_for(artifact_of(tmp_path / "model.onnx"), "tflite")
 
 
@@ -146,3 +150,64 @@ def test_a_plug_in_that_does_not_load_is_named(plug_in, tmp_path):
     plug_in(ImportError("libnpu.so is missing"))
     with pytest.raises(UsageError, match=r"npu_runtime:Npu.*libnpu\.so is missing"):
         backend_for(artifact_of(tmp_path / "model.onnx"), "npu")
+
+
+NPU = """
+from slimdeploy.backends.onnxruntime_ import OnnxRuntime
+
+class Npu(OnnxRuntime):
+    name = "npu"
+    version = "7.5"
+
+    def __init__(self):
+        object.__setattr__(self, "name", "npu")
+        object.__setattr__(self, "version", "7.5")
+        object.__setattr__(self, "formats", frozenset({"onnx"}))
+        object.__setattr__(self, "providers", ("CPUExecutionProvider",))
+"""
+
+
+def test_a_runtime_of_an_installed_package_is_measured_in_its_worker_like_any_other(conv_model, tmp_path, monkeypatch):
+    about = tmp_path / "npu_runtime-7.5.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: npu-runtime\nVersion: 7.5\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[slimdeploy.backends]\nnpu = npu_runtime:Npu\n", encoding="utf-8")
+    (tmp_path / "npu_runtime.py").write_text(NPU, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    config = BenchConfig(samples=7, rounds=7, threads=1, warmup_limit_s=0.2)
+    (one,) = measure([("model", read_artifact(conv_model()))], config, backend="npu")
+    assert (one.backend, one.environment["runtime_version"]) == ("npu", "7.5")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
+def test_a_provider_that_is_not_there_is_an_error_and_never_the_cpu(name, conv_model, monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    artifact = read_artifact(conv_model())
+    with pytest.raises(MissingDependency, match=r"works without the \w+ExecutionProvider.*onnxruntime-gpu"):
+        backend_for(artifact, name).open(artifact)
+
+
+def test_a_provider_that_does_not_load_is_an_error_too(conv_model, monkeypatch):
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+
+    class WithoutCuda:
+        def __init__(self, path, options, providers):
+            pass
+
+        def get_providers(self):
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", WithoutCuda)
+    artifact = read_artifact(conv_model())
+    with pytest.raises(MissingDependency, match="CUDAExecutionProvider"):
+        backend_for(artifact, "onnxruntime-cuda").open(artifact)
+
+
+def test_a_profile_tells_the_time_and_the_width_of_every_convolution(runtime, conv_model, feeds):
+    artifact = read_artifact(conv_model(width=16, repeats=2))
+    layers = backend_for(artifact, runtime).profile(artifact, feeds, threads=1, calls=3)
+    convolutions = [layer for layer in layers if "conv" in layer.operator.lower()]
+    assert [layer.width for layer in convolutions][:2] == [16, 16]
+    assert convolutions[2].width in (6, 16)  # ONNX Runtime fills up its blocks of channels
+    assert all(layer.seconds > 0 for layer in convolutions)

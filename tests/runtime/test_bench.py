@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import shutil
@@ -215,6 +216,18 @@ def test_rows_after_the_first_tell_how_their_accuracy_differs(scored):
     first, second = report_from([scored[0]]).rows
     assert first.difference is None
     assert second.difference.images == 2
+
+
+def test_the_bench_keeps_what_its_accuracy_rests_on(scored):
+    found = report_from([scored[0]]).evaluation
+    assert set(found.precision) == set(found.confusion) == {"dense", "pruned"}
+    assert sum(found.confusion["dense"][0]) == 2  # both cars, found or missed
+    assert found.judged == "pruned"
+    for scene in found.scenes:
+        assert scene.size == (32, 32)
+        assert base64.b64decode(scene.jpeg).startswith(b"\xff\xd8")
+        assert set(scene.seen) == {"dense", "pruned"}
+    assert {scene.file for scene in found.scenes} == {"a.png", "b.png"}
 
 
 def test_rows_of_another_run_differ_from_the_first_row_of_all(scored):

@@ -94,6 +94,14 @@ def test_both_inputs_of_a_residual_sum_share_a_scale(detector, limits):
         assert left == right
 
 
+@pytest.mark.parametrize(("bits", "largest"), [(8, 127), (7, 64)])
+def test_weights_of_7_bits_leave_room_for_a_sum_of_two_products_in_16(detector, limits, bits, largest):
+    values = stored(_int8.quantised(detector, limits, weight_bits=bits))
+    weights = [v for v in values.values() if v.dtype == np.int8 and v.ndim == 4]
+    assert max(int(np.abs(v.astype(int)).max()) for v in weights) == largest
+    assert 2 * 64 * 255 <= 2**15 - 1
+
+
 def test_a_node_that_is_kept_has_a_float_weight_again(detector, limits):
     made = _int8.quantised(detector, limits, ["two"])
     assert next(n for n in made.graph.node if n.name == "two").input[1] == "w2"

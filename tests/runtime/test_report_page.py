@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from synthetic_runs import accuracy, measurement, row, whole_rows, write_bench, write_recipe_run
+from synthetic_runs import accuracy, measurement, power, row, whole_rows, write_bench, write_recipe_run
 
 pytest.importorskip("matplotlib", reason="needs the extra report")
 pytest.importorskip("jinja2", reason="needs the extra report")
@@ -38,7 +38,12 @@ addEventListener("load", () => {
     const colour = (element, what) => frame.contentWindow.getComputedStyle(element)[what];
     result[frame.id] = {
       asWritten: names(), fewest: sorted("parameters"), fastest: sorted("p50 ms"), slowest: sorted("p50 ms"),
-      plots: [...page.querySelectorAll("figure")].map(one => [one.id, height(one.querySelector("svg"))]),
+      plots: [...page.querySelectorAll(".plots figure")].map(one => [one.id, height(one.querySelector("svg"))]),
+      scenes: [...page.querySelectorAll(".scene")].map(scene => [...scene.querySelectorAll("figure")].map(one => ({
+        told: one.querySelector("figcaption").textContent, height: height(one.querySelector("svg")),
+        top: one.getBoundingClientRect().top, boxes: one.querySelectorAll("rect").length,
+        picture: height(one.querySelector("image, use")),
+      }))),
       overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth,
       ground: colour(page.body, "backgroundColor"), headline: colour(page.querySelector(".headline"), "color"),
       words: [...page.querySelectorAll("svg text")].map(one => colour(one, "fill")),
@@ -102,7 +107,7 @@ def test_the_browser_reports_no_errors(seen):
 
 def test_every_plot_is_drawn(seen):
     plots = dict(seen["wide"]["plots"])
-    assert set(plots) == {"scatter", "latency", "widths-0", "training-0", "gammas-0"}
+    assert set(plots) == {"scatter", "latency", "widths-0", "precision", "confusion", "training-0", "gammas-0"}
     assert min(plots.values()) > 100  # pixels
 
 
@@ -120,6 +125,24 @@ def test_what_was_not_measured_is_sorted_last_both_ways(seen):
 
 def test_the_page_fits_a_phone(seen):
     assert seen["phone"]["overflow"] <= 0
+
+
+def test_scenes_show_both_models_on_the_same_picture(seen):
+    for scene in seen["wide"]["scenes"]:
+        dense, tuned = scene
+        assert (dense["told"], tuned["told"]) == (
+            "dense 2 right, 1 wrong, 1 missed", "tuned 2 right, 1 wrong, 1 missed",
+        )  # fmt: skip
+        assert dense["boxes"] == tuned["boxes"] == 4
+        assert dense["picture"] == pytest.approx(tuned["picture"], abs=1)
+        assert dense["picture"] > 100
+        assert dense["top"] == tuned["top"]
+    assert len(seen["wide"]["scenes"]) == 2
+
+
+def test_on_a_phone_the_two_models_stand_below_each_other(seen):
+    for dense, tuned in seen["phone"]["scenes"]:
+        assert tuned["top"] >= dense["top"] + dense["height"]
 
 
 def test_text_and_plots_stand_out_from_the_ground_in_light_and_dark(seen):
@@ -177,6 +200,19 @@ def test_a_report_without_any_measurement_still_makes_a_page():
     page = as_html(Report(title="bare", rows=(row("dense"),)))
     assert "latency not measured" in page
     assert "<figure" not in page
+
+
+def test_power_is_drawn_where_a_meter_was_read_and_each_meter_apart(tmp_path):
+    rows = [
+        row("dense", power=(power(), power(meter="nvml"))), row("tuned", power=(power(mean_w=5.0),)),
+    ]  # fmt: skip
+    page = as_html(report_from([write_bench(tmp_path / "bench", rows)]))
+    assert re.findall(r'<figure id="([^"]+)"', page) == ["power-0", "power-1"]
+    assert "0.0500 J (9.00 W, 3.00 W idle; jetson, rails VDD_IN)" in page
+
+
+def test_what_no_meter_told_is_not_drawn(page):
+    assert "power-" not in page
 
 
 def test_every_form_is_written(tmp_path):

@@ -81,6 +81,41 @@ def test_the_coco_file_holds_the_same_boxes_in_pixels(download, tmp_path):
     assert [one["name"] for one in document["categories"]] == list(visdrone.CLASSES)
 
 
+def is_grey(pixels):
+    return abs(pixels.astype(int) - visdrone_convert.GREY).max() <= 8  # JPEG
+
+
+def test_ignored_regions_of_training_images_can_be_masked(download, tmp_path):
+    add(tmp_path / "raw", "train", "a", ROWS)
+    convert(download, VisdroneConfig(mask_ignored=True), tmp_path / "out")
+    image = read_image(tmp_path / "out" / "images" / "train" / "a.jpg")
+    assert is_grey(image[:8, :40])  # away from edges, which JPEG blurs
+    assert not is_grey(image[24:50, 12:38])  # the labelled object in the region
+    assert image[:, 60:].std() > 30
+    assert "masked" in read_dataset(tmp_path / "out" / "data.yaml").name
+
+
+def test_masking_leaves_what_is_scored_as_it_is(download, tmp_path):
+    add(tmp_path / "raw", "train", "a", ROWS)
+    convert(download, VisdroneConfig(mask_ignored=True), tmp_path / "out")
+    raw = download / "VisDrone2019-DET-val/images/a.jpg"
+    assert (tmp_path / "out/images/val/a.jpg").read_bytes() == raw.read_bytes()
+    assert (tmp_path / "out/annotations/train/a.txt").read_text(encoding="utf-8") == ROWS
+
+
+def test_tiles_of_a_masked_image_are_masked(tmp_path):
+    add(tmp_path / "raw", "train", "a", "0,0,50,50,0,0,0,0\n")
+    convert(tmp_path / "raw", VisdroneConfig(tile=64, mask_ignored=True), tmp_path / "out")
+    assert is_grey(read_image(tmp_path / "out" / "images" / "train" / "a_0_0.jpg")[:32, :32])
+
+
+def test_a_training_image_without_ignored_regions_is_not_encoded_anew(tmp_path):
+    add(tmp_path / "raw", "train", "a", "10,20,30,40,1,4,0,0\n")
+    convert(tmp_path / "raw", VisdroneConfig(mask_ignored=True), tmp_path / "out")
+    raw = tmp_path / "raw/VisDrone2019-DET-train/images/a.jpg"
+    assert (tmp_path / "out/images/train/a.jpg").read_bytes() == raw.read_bytes()
+
+
 def test_one_split_can_be_named_by_its_own_folder(download, tmp_path):
     assert set(convert(download / "VisDrone2019-DET-val", VisdroneConfig(), tmp_path / "out")) == {"val"}
 

@@ -60,6 +60,14 @@ def test_each_precision_becomes_an_export(write):
     assert [config.precision for config in read_recipe(write(WHOLE)).export] == ["fp32", "fp16"]
 
 
+def test_int8_is_a_precision_like_the_others_and_its_settings_stand_in_the_same_section(write):
+    asked = 'precisions = ["fp32", "fp16", "int8"]\ncalibrator = "mse"\nmax_drop = 0.5\ndropins = ["triton"]'
+    exports = read_recipe(write(WHOLE.replace('precisions = ["fp32", "fp16"]', asked))).export
+    assert [config.precision for config in exports] == ["fp32", "fp16", "int8"]
+    assert (exports[2].calibrator, exports[2].max_drop, exports[2].seed) == ("mse", 0.5, 7)
+    assert exports[2].dropins == ("triton",)
+
+
 def test_distillation_is_asked_for_in_the_finetune_section(write):
     assert read_recipe(write(WHOLE)).distil is True
 

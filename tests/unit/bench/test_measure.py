@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from slimdeploy.bench.measure import measure, split
+from slimdeploy.bench.course import split
+from slimdeploy.bench.measure import measure
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 

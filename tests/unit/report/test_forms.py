@@ -5,7 +5,7 @@ import importlib.resources
 import json
 
 import pytest
-from synthetic_runs import accuracy, measurement, row, whole_rows, write_recipe_run
+from synthetic_runs import accuracy, measurement, power, row, whole_rows, write_recipe_run
 
 from slimdeploy.records import Interval, Report
 from slimdeploy.report.build import report_from
@@ -87,6 +87,12 @@ def test_json_follows_the_published_schema(tmp_path, rows):
     document = json.loads(json.dumps(as_document(report_from([write_recipe_run(tmp_path / "run", rows)]))))
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.Draft202012Validator(schema).validate(document)
+
+
+def test_markdown_folds_what_else_was_measured_away():
+    text = as_markdown(Report(title="t", rows=(row("dense", power=(power(),)),)))
+    assert "<summary>Energy for each image, idle taken off</summary>" in text
+    assert "- dense: 0.0500 J" in text
 
 
 def differing(**changes):

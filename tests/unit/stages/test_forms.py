@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
+import re
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +57,11 @@ def test_weights_are_stored_in_pairs_for_tensorrt_8_alone():
     assert not any(form.weights_in_pairs for form in forms_for(load_target("cpu"), INT8))
 
 
+def test_weights_for_cpus_have_seven_bits_since_some_have_no_vnni():
+    assert [forms_for(load_target(name), INT8)[0].weight_bits for name in ("cpu", "cpu-openvino")] == [7, 7]
+    assert {form.weight_bits for form in forms_for(load_target("orin-nx-16gb"), INT8)} == {8}
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_float_export_is_one_graph(precision):
     assert told("jetson", ExportConfig(precision=precision)) == [(f"model.{precision}.onnx", 13)]
@@ -71,3 +79,22 @@ def test_an_opset_above_the_targets_is_refused():
 def test_a_config_below_the_least_opset_is_refused():
     with pytest.raises(UsageError, match="opset 9"):
         dataclasses.replace(INT8, opset=9)
+
+
+def test_the_readmes_table_says_what_every_target_gets():
+    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in text.split("| target | `--precision int8` writes |")[1].splitlines()[2:7]]
+    told: dict[str, set[str]] = {}
+    above: set[str] = set()
+    for row in rows:
+        names, graphs, beside = row.strip("|").split("|")
+        above = set(re.findall(r"`(model[^`]+)`", graphs)) | (above if "the same" in graphs else set())
+        files = above | set(re.findall(r"`(model[^`]+)`", beside))
+        for pattern in re.findall(r"`([^`]+)`", names):
+            matched = [one.name for one in list_targets() if fnmatch.fnmatch(one.name, pattern)]
+            told |= dict.fromkeys(matched, files)
+        above -= {"model.fp16.onnx", "model.fp32.onnx"}
+    for target in list_targets():
+        precision = "int8" if "int8" in target.precisions else "fp16"
+        files = {form.file for form in forms_for(target, ExportConfig(precision=precision))}
+        assert told[target.name] == files, target.name

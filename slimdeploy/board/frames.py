@@ -1,0 +1,182 @@
+"""Where frames come from: a folder or file of images, a video, a camera, a stream or a GStreamer pipeline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Iterator
+
+from slimdeploy.board.errors import MissingDependency, UsageError
+
+if TYPE_CHECKING:
+    from slimdeploy.board.boxes import Pixels
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
+RETRY_S = 0.5  # between two tries to open a camera that went away
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image and where it came from.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR.
+        name: file name, or what names the camera.
+        taken_s: when it was read, on the clock of time.perf_counter.
+    """
+
+    image: Pixels
+    name: str
+    taken_s: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that frames come from.
+
+    Attributes:
+        name: as given.
+        live: whether frames come at their own pace, so that old ones are dropped and not waited for.
+        frames: gives the frames; of a live source it ends when the camera goes away, and can be asked again.
+    """
+
+    name: str
+    live: bool
+    frames: Callable[[], Iterator[Frame]]
+
+
+def open_source(given: str) -> Source:
+    """Return the source that a person named: a path, a camera's number or device, an address, a pipeline with `!`.
+
+    Raises:
+        MissingDependency: OpenCV is missing, or was built without what the source needs.
+        UsageError: there is nothing of this name.
+    """
+    cv2 = _opencv()
+    if "!" in given:
+        return _pipeline(cv2, given)
+    if given.isdigit() or given.startswith("/dev/video"):
+        camera: Any = int(given) if given.isdigit() else given
+        return Source(given, True, lambda: _captured(cv2, given, camera))
+    if given.lower().startswith(STREAMS):
+        return Source(given, True, lambda: _captured(cv2, given, given))
+    path = Path(given)
+    if path.is_dir():
+        images = sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGES)
+        if not images:
+            raise UsageError(f"no images in {path}", wanted=f"files ending in {', '.join(IMAGES)}")
+        return Source(given, False, lambda: _images(cv2, images))
+    if not path.is_file():
+        raise UsageError(f"no source {given}", wanted="a folder, a file, a camera's number, an address or a pipeline")
+    if path.suffix.lower() in IMAGES:
+        return Source(given, False, lambda: _images(cv2, [path]))
+    if not cv2.VideoCapture(given).isOpened():
+        raise UsageError(f"{path} does not open as a video", wanted="a file that OpenCV reads")
+    return Source(given, False, lambda: _captured(cv2, path.name, given))
+
+
+class Latest:
+    """Reads a live source in a thread and keeps its newest frame alone: an older one that nobody took is dropped.
+
+    A camera that goes away is opened again when it comes back.
+
+    Args:
+        source: a live source.
+        patience_s: how long a camera may be away before the frames end; 0 waits for ever.
+        tell: is told when the camera goes away and comes back.
+    """
+
+    def __init__(self, source: Source, patience_s: float, tell: Callable[[str], None]) -> None:
+        self.dropped = 0
+        self._source, self._patience_s, self._tell = source, patience_s, tell
+        self._frame: Frame | None = None
+        self._over = False
+        self._changed = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Give the newest frame each time; wait where there is none yet."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._frame is not None or self._over)
+                frame, self._frame = self._frame, None
+            if frame is None:
+                return
+            yield frame
+
+    def close(self) -> None:
+        """Stop reading."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def _read(self) -> None:
+        seen_s, away = time.perf_counter(), False
+        while not self._over and not self._given_up(seen_s):
+            for frame in self._source.frames():
+                if self._over:
+                    return
+                if away:
+                    self._tell(f"{self._source.name} is back")
+                seen_s, away = time.perf_counter(), False
+                self._put(frame)
+            if not away and not self._over:
+                self._tell(f"{self._source.name} went away; waiting for it")
+            away = True
+            time.sleep(RETRY_S)
+        self.close()
+
+    def _given_up(self, seen_s: float) -> bool:
+        return 0 < self._patience_s < time.perf_counter() - seen_s
+
+    def _put(self, frame: Frame) -> None:
+        with self._changed:
+            self.dropped += self._frame is not None
+            self._frame = frame
+            self._changed.notify_all()
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingDependency(
+            "this Python has no OpenCV, which reads images and videos",
+            wanted="the module cv2",
+            do="install python3-opencv (JetPack brings it), or pip install opencv-python-headless",
+        ) from error
+    return cv2
+
+
+def _pipeline(cv2: Any, given: str) -> Source:
+    if "GStreamer:                   YES" not in cv2.getBuildInformation():
+        raise MissingDependency(
+            "this OpenCV was built without GStreamer",
+            wanted="one that reads pipelines",
+            do="use JetPack's python3-opencv, or name a file, a camera or an address",
+        )
+    whole = given if "appsink" in given else f"{given} ! videoconvert ! video/x-raw,format=BGR ! appsink drop=1"
+    return Source(given, True, lambda: _captured(cv2, "pipeline", whole, cv2.CAP_GSTREAMER))
+
+
+def _captured(cv2: Any, name: str, *opened_by: Any) -> Iterator[Frame]:
+    capture = cv2.VideoCapture(*opened_by)
+    try:
+        while True:
+            there, image = capture.read()
+            if not there:
+                return
+            yield Frame(image=image, name=name, taken_s=time.perf_counter())
+    finally:
+        capture.release()
+
+
+def _images(cv2: Any, paths: list[Path]) -> Iterator[Frame]:
+    for path in paths:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise UsageError(f"{path} does not decode", wanted="an image that OpenCV reads")
+        yield Frame(image=image, name=path.name, taken_s=time.perf_counter())
