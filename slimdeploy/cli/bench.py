@@ -94,4 +94,9 @@ def _on_device(bundles: list[Path], device: str, settings: BenchConfig, out: Pat
 
     if data is not None:
         raise UsageError("--data with --device", wanted="one of them: accuracy is scored on this computer")
+    if settings.end_to_end or settings.fps or settings.profile or settings.duration_s:
+        raise UsageError(
+            "--device with --end-to-end, --fps, --profile, --duration or --rigorous",
+            wanted="--samples alone: the board's agent times the bare session",
+        )
     return bench_device(bundles, parse_address(device), settings, out, shipping=ShipConfig())

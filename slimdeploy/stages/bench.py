@@ -50,7 +50,7 @@ def bench(
         DeviceError: every worker process died, or gave no answer in time. One that did while others went on is told of
             in the notes, and its row holds no figures.
         OutputExists: `out` is there already.
-        UsageError: there is data, and a model is no detector.
+        UsageError: a model is no detector, and there is data or whole frames are to be timed.
     """
     with needs("onnx"):
         from slimdeploy.accuracy.evaluate import require_detector
@@ -61,8 +61,12 @@ def bench(
     imgsz = (config.val.imgsz, config.val.imgsz)
     artifacts = [(name, read_artifact(path, imgsz=imgsz, trust=trust)) for name, path in models]
     dataset = read_dataset(data) if data else None
-    if dataset:
-        for _, artifact in artifacts:
+    for name, artifact in artifacts:
+        if (config.end_to_end or config.fps) and artifact.spec.task != "detect":
+            raise UsageError(
+                f"whole frames for {name}, a network for the task {artifact.spec.task!r}", wanted="a detector"
+            )
+        if dataset:
             require_detector(artifact)
             dataset.require_classes(artifact.spec.classes)  # now, not after minutes of measuring
     inputs = bench_inputs(models, dataset.as_input() if dataset else None)
