@@ -54,8 +54,13 @@ class Means:
 
     def inputs(self) -> dict[str, Input]:
         """Return what is read, by its role."""
-        files = {"table": self.table, "plan": self.plan}
-        found = {role: file_input(path) for role, path in files.items() if path is not None}
+        files = {"table": (self.table, "latency table"), "plan": (self.plan, "prune plan")}
+        found = {}
+        for role, (path, what) in files.items():
+            if path is not None and not path.is_file():
+                raise UsageError(f"no {what} at {path}", wanted="a file that slimdeploy wrote")
+            if path is not None:
+                found[role] = file_input(path)
         if self.data is not None:
             found["data"] = read_dataset(self.data, check_labels=False).as_input()
         return found
