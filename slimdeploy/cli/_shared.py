@@ -44,7 +44,8 @@ def refuse_beside_resume(flags: Mapping[str, Any]) -> None:
     for name, value in flags.items():
         if value is not None and value is not False:
             raise UsageError(
-                f"both --resume and {name}", wanted="--resume alone: the settings are those of the stopped training"
+                f"both --resume and {name if name.isupper() or name.startswith('-') else f'--{name}'}",
+                wanted="--resume alone: the settings are those of the stopped training",
             )
 
 
