@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import logging
 import shutil
 import subprocess
@@ -109,6 +110,7 @@ def train(
     while not (progress.read_state(folder) or {}).get("finished"):
         failure = _attempt(module, data, config, folder, teacher)
         if failure is not None:
+            _free_memory()
             progress.write_setup(folder, _mended(failure, progress.read_setup(folder), folder))
     return trained(module, config, folder, keep=keep)
 
@@ -166,6 +168,13 @@ def _attempt(
         finally:
             shutil.rmtree(folder / "ultralytics", ignore_errors=True)
     return None
+
+
+def _free_memory() -> None:
+    """Give back what a failed attempt held, before another one asks for memory."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _mended(failure: dict[str, Any], setup: progress.Setup, folder: Path) -> progress.Setup:
