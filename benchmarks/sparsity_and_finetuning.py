@@ -39,7 +39,7 @@ DENSE = DenseConfig(epochs=20, imgsz=IMGSZ, close_mosaic=5)
 SPARSE = SparsifyConfig(epochs=5, imgsz=IMGSZ, warmup_epochs=0)
 # 280 steps: few, so strong. SGD's momentum of 0.937 adds up what the subgradient form puts into it to 16 times as much
 # over the steps, and has no part in the proximal form: at a sixteenth both pull alike.
-STRENGTHS = {"proximal": (0.5, 0.58), "subgradient": (0.0315, 0.0365)}
+STRENGTHS = {"proximal": 0.5, "subgradient": 0.0315}
 PRUNED = PruneConfig(channels=0.5, imgsz=IMGSZ)
 TUNED = FinetuneConfig(epochs=12, imgsz=IMGSZ, close_mosaic=3)
 SCRATCH = FinetuneConfig(
@@ -73,16 +73,15 @@ class Stages:
         config = self.config(DENSE)
         return self.make("dense", "train", config, {}, lambda out: train(self.data, config, out)) / "dense.pt"
 
-    def sparse(self, form: str, sr: float) -> Path:
-        """Return the network trained under one form of the penalty at one strength."""
-        dense, config = self.dense(), self.config(dataclasses.replace(SPARSE, penalty=form, sr=sr))
-        name = f"sparse-{form}" if sr == STRENGTHS[form][0] else f"sparse-{form}-{sr:g}"
-        make = partial(sparsify, dense, self.data, config)
-        return self.make(name, "sparsify", config, {"weights": dense}, make) / "sparse.pt"
+    def sparse(self, form: str) -> Path:
+        """Return the network trained under one form of the penalty."""
+        config = self.config(dataclasses.replace(SPARSE, penalty=form, sr=STRENGTHS[form]))
+        make = partial(sparsify, self.dense(), self.data, config)
+        return self.make(f"sparse-{form}", "sparsify", config, {"weights": self.dense()}, make) / "sparse.pt"
 
     def pruned(self) -> Path:
         """Return the pruned network, before it is trained again."""
-        sparse = self.sparse("proximal", STRENGTHS["proximal"][0])
+        sparse = self.sparse("proximal")
         return self.make("pruned", "prune", PRUNED, {"weights": sparse}, partial(prune, sparse, PRUNED)) / "pruned.pt"
 
     def tuned(self, name: str, config: FinetuneConfig, *, taught: bool = False) -> Path:
@@ -96,11 +95,7 @@ class Stages:
         """Return what makes each checkpoint, by the name that it is shown with."""
         return {
             "dense": self.dense,
-            **{
-                f"sparse, {form} {sr:g}": partial(self.sparse, form, sr)
-                for form, strengths in STRENGTHS.items()
-                for sr in strengths
-            },
+            **{f"sparse, {form} {sr:g}": partial(self.sparse, form) for form, sr in STRENGTHS.items()},
             "pruned": self.pruned,
             "tuned": partial(self.tuned, "tuned", TUNED),
             "tuned with teacher": partial(self.tuned, "taught", TUNED, taught=True),

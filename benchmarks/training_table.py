@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 README, PICTURE = ROOT / "README.md", ROOT / "docs" / "scales.png"
 BEGIN, END = "<!-- training: begin -->", "<!-- training: end -->"
 HEADER = ("model", "epochs", "training", "live channels", "mAP50", "mAP50-95", "points against dense")
-DRAWN = "sparse, proximal"  # the first row of that name
+DRAWN = "sparse, proximal"
 
 
 def render(document: Mapping[str, Any]) -> str:
