@@ -18,6 +18,9 @@ def _check(holds: bool, wrong: str, wanted: str) -> None:
         raise UsageError(wrong, wanted=wanted)
 
 
+MOMENTUM = 0.937  # of SGD, and beta1 of AdamW: ultralytics' own
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """What every training stage shares.
@@ -84,7 +87,8 @@ class SparsifyConfig(TrainConfig):
 
     Attributes:
         sr: strength of the penalty. Under the proximal form a scale can lose at most sr times the sum of all learning
-            rates, and YOLOv8's scales start near 1: 0.02 suits some 8,000 steps, fewer steps want more.
+            rates, and YOLOv8's scales start near 1: 0.02 suits some 8,000 steps, fewer steps want more. Under the
+            subgradient form SGD's momentum adds up to 16 times as much, so a sixteenth pulls alike.
         penalty: `proximal` soft-thresholds the scales after the step (exact zeros, the same with every
             optimizer); `subgradient` adds sr * sign(gamma) to the gradient after unscaling and clipping.
         scope: `coupled` penalises scales in the groups in which their channels will be removed (group lasso);

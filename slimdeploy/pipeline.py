@@ -26,7 +26,7 @@ from slimdeploy.lineage import (
 )
 from slimdeploy.recipes import Recipe
 from slimdeploy.records import Report
-from slimdeploy.stages._training import unfinished_fingerprint
+from slimdeploy.stages._training import TAUGHT, TUNED, unfinished_fingerprint
 from slimdeploy.targets import alignment_for, load_target
 
 if TYPE_CHECKING:
@@ -127,7 +127,12 @@ class _Way:
             models["sparse"] = self._sparsify(start, place)
         models["pruned"] = self._prune(models.get("sparse", start), place)
         if self.recipe.finetune:
-            models["tuned"] = self._finetune(models["pruned"], dense, place)
+            if self.recipe.distil != "yes":
+                models[TUNED] = self._finetune(models["pruned"], None, f"{place}finetune")
+            if self.recipe.distil != "no":
+                both = self.recipe.distil == "both"
+                name, folder = (TAUGHT, "finetune-taught") if both else (TUNED, "finetune")
+                models[name] = self._finetune(models["pruned"], dense, f"{place}{folder}")
         return models
 
     def _given(self) -> Path:
@@ -192,17 +197,16 @@ class _Way:
         )  # fmt: skip
         return Means(target=self.target, table=ensure(step, self.out) / TABLE, data=self.recipe.data)
 
-    def _finetune(self, pruned: Path, dense: Path, place: str) -> Path:
+    def _finetune(self, pruned: Path, teacher: Path | None, folder: str) -> Path:
         from slimdeploy.stages.finetune import OUTPUT, finetune
 
         config = self.recipe.finetune
         assert config is not None
-        teacher = dense if self.recipe.distil else None
         inputs = {"weights": file_input(pruned), "data": self.data}
         if teacher:
             inputs["teacher"] = file_input(teacher)
         step = Step(
-            folder=f"{place}finetune", stage="finetune", config=config, inputs=inputs,
+            folder=folder, stage="finetune", config=config, inputs=inputs,
             make=lambda out: finetune(pruned, self.recipe.data, config, out, teacher=teacher, trust=self.trust),
         )  # fmt: skip
         return ensure(step, self.out) / OUTPUT

@@ -53,7 +53,8 @@ class Recipe:
         weights: the dense checkpoint; None where the section `train` makes it.
         target: name of a target.
         train, sparsify, prune, finetune: a config for each stage, or None to leave it out.
-        distil: whether fine-tuning learns from the dense network.
+        distil: whether fine-tuning learns from the dense network: `no`, `yes`, or `both` to train it with and without
+            that teacher, so that the report can tell what the teacher gained.
         passes: how often to sparsify, prune a part of what the recipe asks for, and fine-tune.
         export: one config for each precision, the first of which every model is compared at.
         bench: how latency is measured.
@@ -68,7 +69,7 @@ class Recipe:
     sparsify: SparsifyConfig | None
     prune: PruneConfig
     finetune: FinetuneConfig | None
-    distil: bool
+    distil: str
     passes: int
     export: tuple[ExportConfig, ...]
     bench: BenchConfig
@@ -132,7 +133,7 @@ def _recipe(raw: Mapping[str, Any], path: Path, data: Path | None) -> Recipe:
         sparsify=_config(SparsifyConfig, raw, "sparsify") if "sparsify" in raw else None,
         prune=_config(PruneConfig, raw, "prune"),
         finetune=_config(FinetuneConfig, raw, "finetune") if "finetune" in raw else None,
-        distil=bool(raw.get("finetune", {}).get("distil", False)),
+        distil=_distil(raw),
         passes=_passes(raw),
         export=_export_configs(raw),
         bench=_config(BenchConfig, raw, "bench"),
@@ -147,6 +148,13 @@ def _passes(raw: Mapping[str, Any]) -> int:
     if passes > 1 and "finetune" not in raw:
         raise UsageError(f"{passes} passes without fine-tuning between them", wanted="a section [finetune]")
     return passes
+
+
+def _distil(raw: Mapping[str, Any]) -> str:
+    asked = raw.get("finetune", {}).get("distil", False)
+    if asked not in (True, False, "both"):
+        raise UsageError(f"finetune.distil is {asked!r}", wanted='true, false or "both"')
+    return {True: "yes", False: "no"}.get(asked, "both")
 
 
 def _path(raw: Mapping[str, Any], key: str, recipe: Path) -> Path | None:

@@ -49,7 +49,12 @@ def training_plots(report: Report) -> list[Plot]:
 def gammas_png(report: Report) -> bytes | None:
     """Return the gamma histogram over the epochs of the first sparsity training as a PNG, or None without one."""
     found = _with_scales(report)
-    return png(_gamma_painter(found[0]), size=GAMMA_SIZE) if found else None
+    return scales_png(found[0]) if found else None
+
+
+def scales_png(training: Training) -> bytes:
+    """Return the gamma histogram over the epochs of one sparsity training as a PNG."""
+    return png(_gamma_painter(training), size=GAMMA_SIZE)
 
 
 def trainings(report: Report) -> list[Training]:

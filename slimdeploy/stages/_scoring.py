@@ -25,6 +25,7 @@ from slimdeploy.lineage import write_json
 from slimdeploy.records import Artifact, Evaluation, Found, Report, Row, Scene, Seen, as_json
 from slimdeploy.report.evaluation import FILE
 from slimdeploy.report.findings import compared_row
+from slimdeploy.stages._training import TAUGHT, TUNED
 
 SCENES = 3  # of each kind
 SMALL_PX = 720  # longer side of a scene
@@ -73,6 +74,20 @@ def score_rows(
     )
     write_json(folder / FILE, {"schema": 1, **as_json(evaluation)})
     return scored
+
+
+def gains(folder: Path) -> list[str]:
+    """Return what a teacher gained, for each model of a bench that was fine-tuned with one and without one."""
+    found = matches.load(folder / matches.FILE)
+    notes = []
+    for name, taught in found.items():
+        plain = found.get(name.replace(TAUGHT, TUNED, 1)) if name.startswith(TAUGHT) else None
+        if plain is not None:
+            gain = paired_bootstrap(plain, taught)
+            figure = f"{gain.points:+.2f} points of mAP50-95 [{gain.low:+.2f}, {gain.high:+.2f}]"
+            shown = gain.low > 0 or gain.high < 0
+            notes.append(f"Distillation ({name}): {figure}{'' if shown else ', so no gain and no loss is shown'}.")
+    return notes
 
 
 def _confusion(keeping: Keeping, classes: int) -> tuple[tuple[int, ...], ...]:

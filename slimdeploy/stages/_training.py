@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from slimdeploy.yolo.training import Trained
 
 REQUEST = "request.json"
+TUNED, TAUGHT = "tuned", "taught"  # a recipe's fine-tuned models: without and with a teacher beside it
 
 log = logging.getLogger("slimdeploy.train")
 # A training goes on only under the versions that it began with: another trainer would end elsewhere.

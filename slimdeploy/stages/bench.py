@@ -57,7 +57,7 @@ def bench(
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.bench.measure import measure_all
         from slimdeploy.data.dataset import read_dataset
-        from slimdeploy.stages._scoring import score_rows
+        from slimdeploy.stages._scoring import gains, score_rows
     imgsz = (config.val.imgsz, config.val.imgsz)
     artifacts = [(name, read_artifact(path, imgsz=imgsz, trust=trust)) for name, path in models]
     dataset = read_dataset(data) if data else None
@@ -78,6 +78,7 @@ def bench(
             living = {one[0]: one[1] for one, took in zip(artifacts, measured, strict=True) if took.failed is None}
             rows = score_rows(rows, living, dataset, config, run.folder, trust=trust)
         notes = [NOT_MEASURED.format(name=one.name, why=one.failed.wrong) for one in measured if one.failed]
+        notes += gains(run.folder) if dataset else []
         write_json(run.folder / OUTPUT, {"schema": 1, "title": TITLE, "rows": list(map(as_json, rows)), "notes": notes})
     return out / OUTPUT
 

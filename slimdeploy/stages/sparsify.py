@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slimdeploy._needs import needs
-from slimdeploy.configs import SparsifyConfig, strength_at
+from slimdeploy.configs import MOMENTUM, SparsifyConfig, strength_at
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import WORK, file_input
 from slimdeploy.stages._training import Request, keep_weights, resume, training_run
@@ -70,16 +70,22 @@ def sparsify(weights: Path, data: Path, config: SparsifyConfig, out: Path, *, tr
     return out / OUTPUT
 
 
-def _tell_reach(config: SparsifyConfig, images: int) -> float:
-    """Return how far the penalty can move a scale over the whole training, and say it."""
+def _tell_reach(config: SparsifyConfig, images: int) -> float | None:
+    """Return how far the penalty can move a scale over the whole training, and say it; None where that is unknown.
+
+    SGD's momentum adds up what the subgradient form puts into it; an adaptive optimizer divides it by what it saw.
+    """
+    if config.penalty == "subgradient" and "SGD" not in config.optimizer:
+        return None
     steps = math.ceil(images / (config.batch * config.accumulate))
     moved = 0.0
     for epoch in range(config.epochs):
         share = (1 - math.cos(math.pi * epoch / config.epochs)) / 2  # ultralytics' cosine, from 1 to lrf
         rate = config.lr0 * (1 + share * (config.lrf - 1))
         moved += steps * rate * strength_at({"sr": config.sr, "schedule": config.schedule}, epoch, config.epochs)
+    moved /= 1 - MOMENTUM if config.penalty == "subgradient" else 1
     log.info("sr %g can move a scale by %.2f in these %d epochs; most start near 1", config.sr, moved, config.epochs)
-    return round(moved, 4)
+    return moved
 
 
 def resume_sparsify(folder: Path, *, trust: bool = False) -> Path:

@@ -16,7 +16,7 @@ from torch import nn
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 
-from slimdeploy.configs import FinetuneConfig, SparsifyConfig, TrainConfig
+from slimdeploy.configs import MOMENTUM, FinetuneConfig, SparsifyConfig, TrainConfig
 from slimdeploy.errors import CheckpointError, StageFailed, UsageError
 from slimdeploy.lineage import read_json
 from slimdeploy.yolo import compute, failures, process, progress
@@ -105,7 +105,7 @@ def train(
         raise UsageError(f"a network for the task {module.task!r}", wanted="a detector")
     process.keep_freed_memory()
     if not progress.has_setup(folder):
-        progress.write_setup(folder, _first_setup(config, teacher))
+        progress.write_setup(folder, first_setup(config, teacher))
     while not (progress.read_state(folder) or {}).get("finished"):
         failure = _attempt(module, data, config, folder, teacher)
         if failure is not None:
@@ -131,7 +131,8 @@ def trained(module: nn.Module, config: TrainConfig, folder: Path, *, keep: str) 
     )
 
 
-def _first_setup(config: TrainConfig, teacher: Path | None) -> progress.Setup:
+def first_setup(config: TrainConfig, teacher: Path | None) -> progress.Setup:
+    """Return how the first attempt of a training goes about it."""
     on_cpu = _device(config) == "cpu"
     penalty = {}
     if isinstance(config, SparsifyConfig):
@@ -230,6 +231,7 @@ def _overrides(data: Path, config: TrainConfig, folder: Path, teacher: Path | No
         "optimizer": config.optimizer,
         "lr0": config.lr0 * setup.lr_factor,
         "lrf": config.lrf,
+        "momentum": MOMENTUM,
         "cos_lr": True,
         "warmup_epochs": config.warmup_epochs,
         "warmup_bias_lr": config.warmup_bias_lr,

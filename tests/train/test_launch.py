@@ -36,7 +36,7 @@ def launch_file(tiny_weights, tiny_data, tmp_path):
     pruned = prune(tiny_weights, PruneConfig(channels=0.5, imgsz=64), tmp_path / "pruned")
     work = tmp_path / "work"
     work.mkdir()
-    progress.write_setup(work, training._first_setup(SETTINGS, None))
+    progress.write_setup(work, training.first_setup(SETTINGS, None))
     trainer = KeepingTrainer(overrides=training._overrides(tiny_data, SETTINGS, work, None))
     trainer.model = checkpoint.load(pruned)[0]
     path = Path(generate_ddp_file(trainer))

@@ -95,11 +95,15 @@ def test_a_folder_that_holds_something_else_is_refused(recipe, tmp_path):
 
 
 def test_several_passes_prune_step_by_step_each_in_a_folder_of_its_own(recipe, tmp_path):
-    report = run_recipe(dataclasses.replace(recipe, passes=2), tmp_path / "out")
-    assert [row.name for row in report.rows] == ["dense", "pruned-1", "tuned-1", "pruned-2", "tuned-2"]
+    report = run_recipe(dataclasses.replace(recipe, passes=2, distil="both"), tmp_path / "out")
+    assert [row.name for row in report.rows] == [
+        "dense", "pruned-1", "tuned-1", "taught-1", "pruned-2", "tuned-2", "taught-2",
+    ]  # fmt: skip
+    gains = [note.split(":")[0] for note in report.notes if note.startswith("Distillation")]
+    assert gains == ["Distillation (taught-1)", "Distillation (taught-2)"]
     widths = [json.loads((tmp_path / "out" / f"pass-{n}" / "prune" / "plan.json").read_text()) for n in (1, 2)]
     assert [record["asked"] for record in widths] == pytest.approx([1 - 0.5**0.5] * 2)
     sizes = [row.macs for row in report.rows]
-    assert sizes[0] > sizes[1] == sizes[2] > sizes[3] == sizes[4]
+    assert sizes[0] > sizes[1] == sizes[2] == sizes[3] > sizes[4] == sizes[5] == sizes[6]
     before, after = (sum(one[i] for one in report.widths) for i in (1, 2))
     assert after / before == pytest.approx(0.5, abs=0.05)

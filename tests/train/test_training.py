@@ -7,7 +7,9 @@ import json
 import pytest
 import torch
 from torch import nn
+from ultralytics.utils.callbacks.base import default_callbacks
 
+from slimdeploy._cores import usable_cores
 from slimdeploy.configs import DenseConfig, FinetuneConfig, SparsifyConfig
 from slimdeploy.errors import CheckpointError, DataError, OutputExists
 from slimdeploy.stages.finetune import finetune
@@ -15,6 +17,7 @@ from slimdeploy.stages.sparsify import sparsify
 from slimdeploy.stages.train import train
 from slimdeploy.yolo import checkpoint, training
 from slimdeploy.yolo.gammas import scales
+from slimdeploy.yolo.penalty import Penalty
 
 pytestmark = [
     # torch warns that LambdaLR steps first, which is ultralytics' own order
@@ -109,3 +112,39 @@ def test_an_output_that_exists_stays_as_it_is(tiny_weights, tiny_data, tmp_path)
     with pytest.raises(OutputExists):
         sparsify(tiny_weights, tiny_data, SparsifyConfig(**SHORT), out)
     assert (out / "mine.txt").read_text() == "mine"
+
+
+def test_loggers_that_the_user_switched_on_see_the_scales(tiny_weights, tiny_data, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setitem(default_callbacks, "on_fit_epoch_end", [lambda trainer: seen.append(dict(trainer.metrics))])
+    sparsify(tiny_weights, tiny_data, SparsifyConfig(**{**SHORT, "epochs": 1, "sr": 0.1}), tmp_path / "sparse")
+    assert seen[0]["scales/penalty"] > 0
+    assert {"scales/below_0.1", "scales/below_0.01", "scales/below_0.001"} <= seen[0].keys()
+
+
+def test_the_reach_that_is_told_is_what_the_penalty_took(tiny_weights, tiny_data, tmp_path, monkeypatch):
+    taken = []
+    real = Penalty.after_step
+
+    def noting(self, optimizer):
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        taken.append(self.sr * rates[id(self.groups[0][0].parameter)])
+        real(self, optimizer)
+
+    monkeypatch.setattr(Penalty, "after_step", noting)
+    config = SparsifyConfig(**{**SHORT, "epochs": 3, "batch": 4, "accumulate": 2, "sr": 0.2, "schedule": "decay"})
+    sparsify(tiny_weights, tiny_data, config, tmp_path / "sparse")
+    results = json.loads((tmp_path / "sparse" / "run.json").read_text())["results"]
+    assert results["reach"] == pytest.approx(sum(taken), rel=1e-3)
+    assert len(taken) == 3 * 2  # 16 images, 8 a step
+
+
+def test_training_uses_every_core_that_this_process_may_use(tiny_weights, tiny_data, tmp_path):
+    finetune(tiny_weights, tiny_data, FinetuneConfig(**{**SHORT, "epochs": 1}), tmp_path / "tuned")
+    assert torch.get_num_threads() == usable_cores()
+
+
+def test_a_training_keeps_its_weights_in_float32(tiny_weights, tiny_data, tmp_path):
+    written = finetune(tiny_weights, tiny_data, FinetuneConfig(**{**SHORT, "epochs": 1}), tmp_path / "tuned")
+    held = torch.load(written, weights_only=False)["model"]
+    assert {p.dtype for p in held.parameters()} == {torch.float32}

@@ -69,7 +69,17 @@ def test_int8_is_a_precision_like_the_others_and_its_settings_stand_in_the_same_
 
 
 def test_distillation_is_asked_for_in_the_finetune_section(write):
-    assert read_recipe(write(WHOLE)).distil is True
+    assert read_recipe(write(WHOLE)).distil == "yes"
+
+
+@pytest.mark.parametrize(("asked", "meant"), [("false", "no"), ('"both"', "both")])
+def test_a_teacher_can_be_left_out_or_compared(write, asked, meant):
+    assert read_recipe(write(WHOLE.replace("distil = true", f"distil = {asked}"))).distil == meant
+
+
+def test_another_word_for_distillation_is_refused(write):
+    with pytest.raises(UsageError, match="distil"):
+        read_recipe(write(WHOLE.replace("distil = true", 'distil = "maybe"')))
 
 
 def test_a_section_left_out_leaves_its_stage_out(write):

@@ -1,4 +1,4 @@
-"""A real bundle is shipped with its real agent: built, checked and run in ONNX Runtime, on this machine as the board."""
+"""A real bundle is shipped with its real agent, which builds, checks and runs it in ONNX Runtime on this machine."""
 
 from __future__ import annotations
 

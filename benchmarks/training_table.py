@@ -1,0 +1,88 @@
+"""Put the newest committed result of sparsity_and_finetuning into README.md, and draw its scales into docs/.
+
+python benchmarks/training_table.py            # rewrites README.md and docs/scales.png
+python benchmarks/training_table.py --check    # exits 1 where README.md says something else
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _results import latest
+
+ROOT = Path(__file__).parent.parent
+README, PICTURE = ROOT / "README.md", ROOT / "docs" / "scales.png"
+BEGIN, END = "<!-- training: begin -->", "<!-- training: end -->"
+HEADER = ("model", "epochs", "training", "live channels", "mAP50", "mAP50-95", "points against dense")
+DRAWN = "sparse, proximal"  # the first row of that name
+
+
+def render(document: Mapping[str, Any]) -> str:
+    """Return one result as Markdown: the table, and what the teacher gained."""
+    rows = [list(HEADER), ["---", *["---:"] * (len(HEADER) - 1)], *(_cells(row) for row in document["rows"])]
+    lines = [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join([*lines, "", *_sentences(document["rows"])])
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    against = row["against"].get("dense")
+    return [
+        row["name"],
+        str(row["epochs"] or ""),
+        f"{row['training_s'] / 60:.0f} min" if row["training_s"] else "",
+        f"{row['live_channels']:,} of {row['channels']:,}",
+        f"{row['map50']:.3f}",
+        f"{row['map50_95']:.3f}",
+        _interval(against) if against else "",
+    ]
+
+
+def _interval(one: Mapping[str, float]) -> str:
+    return f"{one['points']:+.1f} [{one['low']:+.1f}, {one['high']:+.1f}]"
+
+
+def _sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = {row["name"]: row for row in rows}
+    lines = []
+    for name, what in (("tuned with teacher", "The teacher"), ("scratch", "New weights")):
+        gain = found[name]["against"]["tuned"]
+        shown = gain["low"] > 0 or gain["high"] < 0
+        verdict = "" if shown else ": no difference shown"
+        lines.append(f"{what} against plain fine-tuning: {_interval(gain)} points of mAP50-95{verdict}.")
+    return [" ".join(lines)]
+
+
+def draw(document: Mapping[str, Any]) -> bytes:
+    """Return the picture of the scales over the epochs of the first proximal training."""
+    from slimdeploy.report.training_plots import Training, scales_png
+    from slimdeploy.yolo.gammas import HISTOGRAM_EDGES
+
+    row = next(row for row in document["rows"] if row["name"].startswith(DRAWN))
+    return scales_png(Training(run="", stage="sparsify", epochs=tuple(row["history"]), scale_edges=HISTOGRAM_EDGES))
+
+
+def main() -> int:
+    """Rewrite README.md and the picture, or say whether README.md is true."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where the table is another")
+    options = parser.parse_args()
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    document = json.loads(latest("sparsity_and_finetuning").read_text(encoding="utf-8"))
+    wanted = f"{before}{BEGIN}\n{render(document)}\n{END}{after}"
+    if options.check:
+        return int(text != wanted)
+    README.write_text(wanted, encoding="utf-8", newline="\n")
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_bytes(draw(document))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
