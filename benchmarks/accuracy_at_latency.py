@@ -220,7 +220,7 @@ class Suite:
 
     def _small_side(self, speedup: float) -> int:
         """Return the input size at which the dense network's speed-up comes nearest, by its arithmetic."""
-        sides = range(96, IMGSZ, 32)
+        sides = range(64, IMGSZ, 32)
         return min(sides, key=lambda side: abs((IMGSZ / side) ** 2 - speedup))
 
 
