@@ -80,6 +80,20 @@ def config_dict(config: Any) -> dict[str, Any]:
     return plain
 
 
+def with_defaults(config: type[Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded settings as they would read today: settings that came later stand at their defaults.
+
+    So what an older slimdeploy made is not made again just because a stage learned something new.
+    """
+    later = {
+        field.name: field.default
+        for field in dataclasses.fields(config)
+        if field.name not in recorded and field.default is not dataclasses.MISSING
+    }
+    plain: dict[str, Any] = json.loads(json.dumps({**later, **recorded}, default=str))
+    return plain
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on; packages that are not installed are left out."""
     from importlib import metadata  # a tenth of what `slimdeploy --help` takes

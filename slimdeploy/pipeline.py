@@ -22,6 +22,7 @@ from slimdeploy.lineage import (
     fingerprint,
     partial_of,
     read_run,
+    with_defaults,
     write_json,
 )
 from slimdeploy.recipes import Recipe
@@ -283,7 +284,8 @@ def _is_whole(folder: Path, step: Step) -> bool:
     record = read_run(folder)
     read = {role: one.get("sha256") for role, one in record.get("inputs", {}).items()}
     same_inputs = all(read.get(role) == one.sha256 for role, one in step.inputs.items())
-    return bool(record["stage"] == step.stage and record["config"] == config_dict(step.config) and same_inputs)
+    same_config = with_defaults(type(step.config), record["config"]) == config_dict(step.config)
+    return bool(record["stage"] == step.stage and same_config and same_inputs)
 
 
 def _set_aside(folder: Path, place: Path) -> None:

@@ -68,7 +68,7 @@ def output_of(path, images, backend=""):
 
 def test_a_bundle_is_whole_and_its_record_names_what_it_was_made_from(fp32):
     verify(fp32)
-    own = {"model.fp32.onnx", "manifest.json", "labels.txt", "LICENSE", "run.json", "agent.pyz", "golden"}
+    own = {"model.fp32.onnx", "manifest.json", "labels.txt", "LICENSE", "run.json", "agent.pyz", "golden", "ansible"}
     assert {p.name for p in fp32.iterdir()} == own
     record = json.loads((fp32 / "run.json").read_text(encoding="utf-8"))
     assert set(record["inputs"]) == {"weights", "target", "data"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -14,7 +15,17 @@ import pytest
 from slimdeploy import __version__, lineage
 from slimdeploy.configs import BenchConfig, ValConfig
 from slimdeploy.errors import OutputExists, UsageError
-from slimdeploy.lineage import Input, file_input, fingerprint, read_json, read_run, stage_run, whole_folder, write_json
+from slimdeploy.lineage import (
+    Input,
+    file_input,
+    fingerprint,
+    read_json,
+    read_run,
+    stage_run,
+    whole_folder,
+    with_defaults,
+    write_json,
+)
 
 INPUT = Input("dense.pt", "a" * 64)
 # Enters a stage, writes half of its output, says so, and waits to be killed.
@@ -184,3 +195,17 @@ def test_a_json_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
         write_json(path, {"schema": 1, "kept": [2]})
     monkeypatch.undo()
     assert read_json(path, what="plan")["kept"] == [1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    old: int
+    new: str = "as ever"
+
+
+def test_a_setting_that_came_later_stands_at_its_default():
+    assert with_defaults(Settings, {"old": 3}) == {"old": 3, "new": "as ever"}
+
+
+def test_a_setting_that_was_recorded_is_not_replaced():
+    assert with_defaults(Settings, {"old": 3, "new": "other"}) == {"old": 3, "new": "other"}
