@@ -54,7 +54,20 @@ def _sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         shown = gain["low"] > 0 or gain["high"] < 0
         verdict = "" if shown else ": no difference shown"
         lines.append(f"{what} against plain fine-tuning: {_interval(gain)} points of mAP50-95{verdict}.")
-    return [" ".join(lines)]
+    return [" ".join([*lines, _penalties(rows)])]
+
+
+def _penalties(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many scales each form of the penalty brought down."""
+    told = []
+    for row in rows:
+        if row["name"].startswith("sparse"):
+            dead = row["channels"] - row["live_channels"]
+            small = row["history"][-1]["scales"]["below_0.1"]
+            told.append(
+                f"{row['name'].removeprefix('sparse, ')} left {dead} scales below 0.01 and {small:.1%} below 0.1"
+            )
+    return f"Of the two penalties, {', '.join(told)}."
 
 
 def draw(document: Mapping[str, Any]) -> bytes:
