@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import dataclasses
 import importlib
@@ -16,6 +15,7 @@ from typing import Any
 
 from slimdeploy._cores import usable_cores
 from slimdeploy.bench import nvml
+from slimdeploy.bench.sysfs import read_number, read_text
 from slimdeploy.board import telemetry
 from slimdeploy.lineage import versions
 
@@ -68,7 +68,7 @@ def _told(facts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
 
 def throttled() -> int | None:
     """Return how often the usable cores were slowed down since the machine started, because they were too hot."""
-    counts = [_number(_SYS_CPU / f"cpu{core}/thermal_throttle/core_throttle_count") for core in affinity() or ()]
+    counts = [read_number(_SYS_CPU / f"cpu{core}/thermal_throttle/core_throttle_count") for core in affinity() or ()]
     known = [count for count in counts if count is not None]
     return int(sum(known)) if known else None
 
@@ -104,13 +104,13 @@ def affinity() -> list[int] | None:
 
 def governor() -> str | None:
     """Return the frequency governors of the usable cores, such as `performance`."""
-    found = {_text(_SYS_CPU / f"cpu{core}/cpufreq/scaling_governor") for core in affinity() or ()}
+    found = {read_text(_SYS_CPU / f"cpu{core}/cpufreq/scaling_governor") for core in affinity() or ()}
     return ", ".join(sorted(g for g in found if g)) or None
 
 
 def clock_mhz() -> float | None:
     """Return the highest clock among the usable cores, in MHz."""
-    kilohertz = [_number(_SYS_CPU / f"cpu{core}/cpufreq/scaling_cur_freq") for core in affinity() or ()]
+    kilohertz = [read_number(_SYS_CPU / f"cpu{core}/cpufreq/scaling_cur_freq") for core in affinity() or ()]
     return max((k / 1000 for k in kilohertz if k), default=None)
 
 
@@ -118,8 +118,8 @@ def temperatures_c() -> dict[str, float] | None:
     """Return the temperatures of the thermal zones, in degrees Celsius, by the zone's name."""
     found = {}
     for zone in sorted(_THERMAL.glob("thermal_zone*")):
-        if (millidegrees := _number(zone / "temp")) is not None:
-            found[f"{zone.name} {_text(zone / 'type') or ''}".strip()] = millidegrees / 1000
+        if (millidegrees := read_number(zone / "temp")) is not None:
+            found[f"{zone.name} {read_text(zone / 'type') or ''}".strip()] = millidegrees / 1000
     return found or None
 
 
@@ -190,20 +190,8 @@ def _psutil(function: str) -> Any:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    text = _text(path)
+    text = read_text(path)
     return iter(text.splitlines() if text else ())
-
-
-def _text(path: Path) -> str | None:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        return path.read_text(encoding="utf-8").strip()
-    return None
-
-
-def _number(path: Path) -> float | None:
-    with contextlib.suppress(TypeError, ValueError):
-        return float(_text(path) or "")
-    return None
 
 
 def _windows_cpu_model() -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from statistics import fmean
 from types import TracebackType
 
 from slimdeploy.bench import nvml
+from slimdeploy.bench.sysfs import read_number, read_text
 from slimdeploy.board import telemetry
 from slimdeploy.records import Power
 
@@ -88,8 +88,8 @@ class _Rapl:
 
     def __init__(self, zone: Path) -> None:
         self._zone = zone
-        self.name = _text(zone / "name") or zone.name
-        self._range_uj = _number(zone / "max_energy_range_uj")
+        self.name = read_text(zone / "name") or zone.name
+        self._range_uj = read_number(zone / "max_energy_range_uj")
         self._last: tuple[float, float] | None = None  # when, and microjoules
 
     @property
@@ -99,7 +99,7 @@ class _Rapl:
 
     def read_w(self) -> float | None:
         """Return the mean power since the last reading, or None at the first."""
-        now_s, now_uj = time.perf_counter(), _number(self._zone / "energy_uj")
+        now_s, now_uj = time.perf_counter(), read_number(self._zone / "energy_uj")
         before, self._last = self._last, None if now_uj is None else (now_s, now_uj)
         if before is None or now_uj is None or now_s <= before[0]:
             return None
@@ -178,15 +178,3 @@ class PowerLog:
                 )
             )
         return tuple(told)
-
-
-def _text(path: Path) -> str | None:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        return path.read_text(encoding="utf-8").strip()
-    return None
-
-
-def _number(path: Path) -> float | None:
-    with contextlib.suppress(TypeError, ValueError):
-        return float(_text(path) or "")
-    return None

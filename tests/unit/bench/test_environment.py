@@ -30,7 +30,8 @@ def test_no_fact_is_a_made_up_zero():
 
 
 def test_a_system_that_tells_nothing_leaves_the_facts_out(monkeypatch, tmp_path):
-    monkeypatch.setattr(room, "_text", lambda path: None)
+    monkeypatch.setattr(room, "read_text", lambda path: None)
+    monkeypatch.setattr(room, "read_number", lambda path: None)
     monkeypatch.setattr(room, "_psutil", lambda function: None)
     monkeypatch.setattr(room, "_THERMAL", tmp_path)
     monkeypatch.delattr(os, "getloadavg", raising=False)

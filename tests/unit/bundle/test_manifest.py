@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from small_bundle import CHECK
 
 from slimdeploy.bundle import verify
 from slimdeploy.bundle.manifest import Contents, Graph, build_manifest, published_schema, read_manifest, validate
@@ -16,18 +17,6 @@ from slimdeploy.errors import ArtifactError
 from slimdeploy.lineage import stage_run
 from slimdeploy.records import Artifact, Checkpoint, ModelSpec, Target
 
-CHECK = {
-    "against": "PyTorch",
-    "runtime": "ONNX Runtime",
-    "source": "rendered scenes",
-    "images": 8,
-    "boxes": 300,
-    "box_shift_px": 0.2,
-    "score_change": 0.001,
-    "raw_difference": 1.5,
-    "box_tolerance_px": 1.0,
-    "score_tolerance": 0.02,
-}
 KEYWORDS = {
     "$schema", "title", "description", "type", "const", "enum", "pattern", "minimum", "properties", "required",
     "additionalProperties", "propertyNames", "items", "minItems", "maxItems",

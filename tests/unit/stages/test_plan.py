@@ -6,8 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
+from synthetic_coupling import GROUPS
 
-from slimdeploy.channels import ConvLayer, CoupledGroup, Coupling, Reader
+from slimdeploy.channels import ConvLayer, Coupling
 from slimdeploy.configs import PruneConfig
 from slimdeploy.errors import GateError, UsageError
 from slimdeploy.records import KeptWhole
@@ -33,29 +34,7 @@ def coupling():
             conv("cv2", 64, 32),
             conv("out", 10, 64),
         ),
-        groups=(
-            CoupledGroup(
-                name="stem",
-                width=32,
-                layers=("stem",),
-                readers=(Reader(layer="cv1[0]", offsets=(0,)), Reader(layer="cv1[1]", offsets=(0,))),
-            ),
-            CoupledGroup(
-                name="cv1[0]",
-                width=16,
-                layers=("cv1[0]",),
-                readers=(Reader(layer="cv2", offsets=(0,)),),
-                tied_to="cv1[1]",
-            ),
-            CoupledGroup(
-                name="cv1[1]",
-                width=16,
-                layers=("cv1[1]",),
-                readers=(Reader(layer="cv2", offsets=(16,)),),
-                tied_to="cv1[0]",
-            ),
-            CoupledGroup(name="cv2", width=64, layers=("cv2",), readers=(Reader(layer="out", offsets=(0,)),)),
-        ),
+        groups=GROUPS,
         kept_whole=(KeptWhole(layer="out", width=10, why="an output"),),
         other_parameters=5,
     )
