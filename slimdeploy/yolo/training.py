@@ -112,6 +112,8 @@ def train(
         if failure is not None:
             _free_memory()
             progress.write_setup(folder, _mended(failure, progress.read_setup(folder), folder))
+        elif not (progress.read_state(folder) or {}).get("finished"):
+            raise StageFailed("training ended without its last epoch", do="look at the epochs printed above")
     return trained(module, config, folder, keep=keep)
 
 

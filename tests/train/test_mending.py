@@ -148,6 +148,14 @@ def test_an_error_that_nothing_mends_is_told_with_its_epoch(tiny_weights, tiny_d
         tune(tiny_weights, tiny_data, tmp_path / "tuned")
 
 
+def test_a_training_that_ends_without_its_last_epoch_is_told_and_not_begun_for_ever(
+    tiny_weights, tiny_data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(KeepingTrainer, "train", lambda self: None)
+    with pytest.raises(StageFailed, match="without its last epoch"):
+        tune(tiny_weights, tiny_data, tmp_path / "tuned")
+
+
 def test_new_weights_keep_the_shape_alone(tiny_weights):
     module, _ = checkpoint.load(tiny_weights)
     fresh = training.with_new_weights(module, seed=1)
