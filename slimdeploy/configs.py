@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from slimdeploy.board.frames import is_live
 from slimdeploy.errors import UsageError
 from slimdeploy.records import PRECISIONS
 
@@ -487,6 +488,8 @@ class ShipConfig:
         spare_mib: what stays free on the board beside the bundle and its engine.
         engine_factor: room for the engine and what its build needs, in sizes of the bundle.
         force_target: ship to a board that the bundle was not made for.
+        service_source: live source that a service on the board shall watch; "" installs none.
+        udev_rule: let a udev rule start that service when its camera appears.
     """
 
     keep: int = 2
@@ -501,8 +504,15 @@ class ShipConfig:
     spare_mib: int = 64
     engine_factor: float = 3.0
     force_target: bool = False
+    service_source: str = ""
+    udev_rule: bool = False
 
     def __post_init__(self) -> None:
+        wanted = "a camera, a stream's address or a GStreamer pipeline"
+        _check(not self.service_source or is_live(self.service_source), f"a service on {self.service_source!r}", wanted)
+        _check(
+            bool(self.service_source) or not self.udev_rule, "a udev rule without a service", "--install-service, too"
+        )
         _check(self.keep >= 0, f"{self.keep} releases to keep", "0 or more")
         _check(bool(self.python) and not self.python.startswith("-"), f"a Python called {self.python!r}", "a program")
         _check(self.rate_kbps >= 0, f"a rate of {self.rate_kbps} kB/s", "0 or more")
