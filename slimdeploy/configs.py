@@ -293,6 +293,9 @@ class ExportConfig:
             with more, the graph would be int8 in name alone.
         seed: of the choice of calibration images.
         dropins: pipelines that the bundle brings files for: `deepstream`, `triton`, `ros2`.
+        max_p90_ms: milliseconds that nine in ten calls may take on the board, whose check refuses slower ones; 0 sets
+            no limit.
+        max_power_mw: milliwatts that the board may draw meanwhile; 0 sets no limit.
     """
 
     precision: str = "fp32"
@@ -309,8 +312,12 @@ class ExportConfig:
     max_float_share: float = 0.5
     seed: int = 0
     dropins: tuple[str, ...] = ()
+    max_p90_ms: float = 0.0
+    max_power_mw: float = 0.0
 
     def __post_init__(self) -> None:
+        _check(self.max_p90_ms >= 0, f"a limit of {self.max_p90_ms} ms", "above 0 ms, or 0 for none")
+        _check(self.max_power_mw >= 0, f"a limit of {self.max_power_mw} mW", "above 0 mW, or 0 for none")
         _check(self.precision in ("fp32", "fp16", "int8"), f"a precision {self.precision!r}", "fp32, fp16 or int8")
         _check(len(self.imgsz) == 2, f"an input size of {self.imgsz}", "height and width")
         for side in self.imgsz:
