@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Mapping
 
-from slimdeploy.board import probe, release, stage
+from slimdeploy.board import probe, release, service, stage
 from slimdeploy.board.errors import AgentError, DeviceError, UsageError
 from slimdeploy.board.machine import this_machine
 
@@ -53,6 +53,7 @@ class Session:
             "python": "{}.{}.{}".format(*sys.version_info[:3]),
             "rsync": shutil.which("rsync") is not None,
             "signers": str(signers) if signers else None,
+            "service": service.told(self.root, machine),
         }
 
     def begin(self, name: str, files: Mapping[str, int], spare_bytes: int) -> dict[str, Any]:
@@ -87,9 +88,9 @@ class Session:
         return stage.stage(self.root, name, timeouts_s)
 
     def activate(self, name: str, keep: int) -> dict[str, Any]:
-        """Make a release the current one, and remove those that are older than those kept."""
+        """Make a release the current one, which the service flies, and remove those that are older than those kept."""
         self.lock()
-        done = release.activate(self.root, name)
+        done = service.activate(self.root, name, this_machine(os.environ))
         return {**done, "removed": release.prune(self.root, keep)["removed"]}
 
     def bench(self, name: str, limit_s: float, options: list[str]) -> dict[str, Any]:
@@ -101,7 +102,23 @@ class Session:
     def rollback(self) -> dict[str, Any]:
         """Make the release before the current one the current one."""
         self.lock()
-        return release.rollback(self.root)
+        return service.rollback(self.root, this_machine(os.environ))
+
+    def install_service(self, source: str, udev: bool, start: bool) -> dict[str, Any]:
+        """Install the service that flies the current release: root's for root, else the user's own."""
+        self.lock()
+        machine = this_machine(os.environ)
+        if start and release.current(self.root) is None:
+            raise DeviceError("the board has no release that a service could run", do="ship a bundle first")
+        warnings = service.install(self.root, machine, source, udev=udev, system=os.geteuid() == 0)
+        if start:
+            service.start(self.root, machine)
+        return {"service": service.told(self.root, machine), "warnings": warnings}
+
+    def remove_service(self) -> dict[str, Any]:
+        """Stop the service and take its unit away."""
+        self.lock()
+        return service.remove(self.root, this_machine(os.environ))
 
     def prune(self, keep: int) -> dict[str, Any]:
         """Remove all but the current release and those kept."""
@@ -117,7 +134,10 @@ class Session:
 
 VERBS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
     name: getattr(Session, name)
-    for name in ("ping", "look", "begin", "stage", "activate", "bench", "rollback", "prune")
+    for name in (
+        *("ping", "look", "begin", "stage", "activate", "bench", "rollback", "prune"),
+        *("install_service", "remove_service"),
+    )
 }
 
 

@@ -108,6 +108,7 @@ def export(
             calibration=calibration,
             recommendation=_recommend(made, target),
             accuracy=accuracy,
+            limits=_limits(config),
         )
         if known.task == "detect":  # a golden sample is told by its boxes
             write_golden(run.folder, made[0].artifact, images, GoldenConfig.of(config.precision))
@@ -282,6 +283,11 @@ def _recommend(made: Sequence[_Made], target: Target) -> dict[str, Any] | None:
     if len(made) == 1:
         return None
     return recommend([(one.form.file, one.artifact) for one in (made[0], made[-1])], target)
+
+
+def _limits(config: ExportConfig) -> dict[str, float] | None:
+    limits = {"p90_ms": config.max_p90_ms, "power_mw": config.max_power_mw}
+    return {name: limit for name, limit in limits.items() if limit} or None
 
 
 def _check_record(agreement: Agreement, config: ExportConfig, source: str) -> dict[str, Any]:
