@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from slimdeploy.board.frames import is_live
 from slimdeploy.errors import UsageError
 from slimdeploy.records import PRECISIONS
 
@@ -292,6 +293,9 @@ class ExportConfig:
             with more, the graph would be int8 in name alone.
         seed: of the choice of calibration images.
         dropins: pipelines that the bundle brings files for: `deepstream`, `triton`, `ros2`.
+        max_p90_ms: milliseconds that nine in ten calls may take on the board, whose check refuses slower ones; 0 sets
+            no limit.
+        max_power_mw: milliwatts that the board may draw meanwhile; 0 sets no limit.
     """
 
     precision: str = "fp32"
@@ -308,8 +312,12 @@ class ExportConfig:
     max_float_share: float = 0.5
     seed: int = 0
     dropins: tuple[str, ...] = ()
+    max_p90_ms: float = 0.0
+    max_power_mw: float = 0.0
 
     def __post_init__(self) -> None:
+        _check(self.max_p90_ms >= 0, f"a limit of {self.max_p90_ms} ms", "above 0 ms, or 0 for none")
+        _check(self.max_power_mw >= 0, f"a limit of {self.max_power_mw} mW", "above 0 mW, or 0 for none")
         _check(self.precision in ("fp32", "fp16", "int8"), f"a precision {self.precision!r}", "fp32, fp16 or int8")
         _check(len(self.imgsz) == 2, f"an input size of {self.imgsz}", "height and width")
         for side in self.imgsz:
@@ -487,6 +495,8 @@ class ShipConfig:
         spare_mib: what stays free on the board beside the bundle and its engine.
         engine_factor: room for the engine and what its build needs, in sizes of the bundle.
         force_target: ship to a board that the bundle was not made for.
+        service_source: live source that a service on the board shall watch; "" installs none.
+        udev_rule: let a udev rule start that service when its camera appears.
     """
 
     keep: int = 2
@@ -501,8 +511,15 @@ class ShipConfig:
     spare_mib: int = 64
     engine_factor: float = 3.0
     force_target: bool = False
+    service_source: str = ""
+    udev_rule: bool = False
 
     def __post_init__(self) -> None:
+        wanted = "a camera, a stream's address or a GStreamer pipeline"
+        _check(not self.service_source or is_live(self.service_source), f"a service on {self.service_source!r}", wanted)
+        _check(
+            bool(self.service_source) or not self.udev_rule, "a udev rule without a service", "--install-service, too"
+        )
         _check(self.keep >= 0, f"{self.keep} releases to keep", "0 or more")
         _check(bool(self.python) and not self.python.startswith("-"), f"a Python called {self.python!r}", "a program")
         _check(self.rate_kbps >= 0, f"a rate of {self.rate_kbps} kB/s", "0 or more")

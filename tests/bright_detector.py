@@ -67,7 +67,7 @@ def write_detector(path: Path, *, imgsz: tuple[int, int] = (64, 96)) -> Path:
     return path
 
 
-def write_bright_bundle(out: Path, *, target: str = "cpu") -> Path:
+def write_bright_bundle(out: Path, *, target: str = "cpu", limits: dict[str, float] | None = None) -> Path:
     """Write a whole bundle of the detector, its golden sample and the agent, as `slimdeploy export` does."""
     with stage_run("export", config=ExportConfig(), inputs={}, out=out) as run:
         artifact = read_artifact(write_detector(run.folder / "model.fp32.onnx"))
@@ -87,6 +87,7 @@ def write_bright_bundle(out: Path, *, target: str = "cpu") -> Path:
                     score_change=0.0,
                 ),
             ),
+            limits=limits,
         )  # fmt: skip
         pack(run.folder, contents)
     return out

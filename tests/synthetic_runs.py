@@ -6,7 +6,20 @@ import json
 import random
 from pathlib import Path
 
-from slimdeploy.records import Accuracy, Evaluation, Found, Interval, Measurement, Power, Row, Scene, Seen, as_json
+from slimdeploy.records import (
+    Accuracy,
+    Evaluation,
+    Found,
+    Interval,
+    LayerTime,
+    Measurement,
+    Offered,
+    Power,
+    Row,
+    Scene,
+    Seen,
+    as_json,
+)
 
 MACHINE = {"cpu_model": "Synthetic CPU", "cores_usable": 2, "os": "synthetic", "versions": {"onnxruntime": "0.0"}}
 EDGES = [i / 20 for i in range(61)]
@@ -77,6 +90,28 @@ def power(idle_w=3.0, mean_w=9.0, meter="jetson"):
     return Power(
         meter=meter, rails=("VDD_IN",), idle_w=idle_w, mean_w=mean_w, joules_an_image=0.05, samples=samples
     )  # fmt: skip
+
+
+def end_to_end(name, median_s, **changes):
+    """Return made-up timed calls from decoded frame to final boxes."""
+    environment = {**MACHINE, "frame_size_px": (360, 640)}
+    return measurement(name, median_s, **{"scope": "end to end", "environment": environment, **changes})
+
+
+def offered(median_s=0.02, **changes):
+    """Return made-up frames of a camera."""
+    fields = {"fps": 30.0, "frames": 100, "dropped": 3, "late": 7, "latency_s": (median_s,) * 90 + (3 * median_s,) * 7}
+    return Offered(**{**fields, **changes})
+
+
+def layers(scale=1.0, width=64):
+    """Return made-up times of a few layers."""
+    return (
+        LayerTime(name="/model.0/conv/Conv", operator="Conv", seconds=0.004 * scale, width=width),
+        LayerTime(name="/model.0/act/Mul", operator="Mul", seconds=0.001 * scale, width=width),
+        LayerTime(name="/model.22/cv2.0/Conv", operator="Conv", seconds=0.005 * scale, width=width // 2),
+        LayerTime(name="Reorder_7", operator="Reorder", seconds=0.0005, width=None),
+    )
 
 
 def difference(points, **changes):

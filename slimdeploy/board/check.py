@@ -86,7 +86,11 @@ def _held(measured: dict[str, float | None], limits: dict[str, float]) -> dict[s
         if found is None:
             raise GateError(f"the board does not tell {name}", wanted=f"at most {limit:g}", do="remove the limit")
         if found > limit:
-            raise GateError(f"{name} is {found:.4g}", wanted=f"at most {limit:g}, as the manifest says")
+            raise GateError(
+                f"{name} is {found:.4g}",
+                wanted=f"at most {limit:g}, as the manifest says",
+                do="make the network smaller, or export with a higher limit",
+            )
     return measured
 
 

@@ -48,6 +48,11 @@ class Source:
     frames: Callable[[], Iterator[Frame]]
 
 
+def is_live(given: str) -> bool:
+    """Return whether a source gives its frames at its own pace: a pipeline, a camera or a stream."""
+    return "!" in given or given.isdigit() or given.startswith("/dev/video") or given.lower().startswith(STREAMS)
+
+
 def open_source(given: str) -> Source:
     """Return the source that a person named: a path, a camera's number or device, an address, a pipeline with `!`.
 

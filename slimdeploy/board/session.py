@@ -7,6 +7,7 @@ login script may print, too.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -14,12 +15,16 @@ import shutil
 import signal
 import sys
 import time
+import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Mapping
 
-from slimdeploy.board import probe, release, stage
+from slimdeploy.board import probe, release, service, stage
 from slimdeploy.board.errors import AgentError, DeviceError, UsageError
 from slimdeploy.board.machine import this_machine
+
+if TYPE_CHECKING:
+    from slimdeploy.board.timing import Timer
 
 MARK = "slimdeploy-board "
 SILENCE_S = 120  # a desk that is quiet for longer is gone, even where the network never said so
@@ -35,6 +40,7 @@ class Session:
     def __init__(self, root: str, closing: contextlib.ExitStack) -> None:
         self.root = Path(os.path.expanduser("~")) / os.path.expanduser(root)  # noqa: PTH111 - "~/x" and "x" alike
         self._closing, self._locked = closing, False
+        self._timers: dict[int, Timer] = {}
 
     def ping(self) -> dict[str, Any]:
         """Say that the board is there."""
@@ -53,6 +59,7 @@ class Session:
             "python": "{}.{}.{}".format(*sys.version_info[:3]),
             "rsync": shutil.which("rsync") is not None,
             "signers": str(signers) if signers else None,
+            "service": service.told(self.root, machine),
         }
 
     def begin(self, name: str, files: Mapping[str, int], spare_bytes: int) -> dict[str, Any]:
@@ -87,9 +94,9 @@ class Session:
         return stage.stage(self.root, name, timeouts_s)
 
     def activate(self, name: str, keep: int) -> dict[str, Any]:
-        """Make a release the current one, and remove those that are older than those kept."""
+        """Make a release the current one, which the service flies, and remove those that are older than those kept."""
         self.lock()
-        done = release.activate(self.root, name)
+        done = service.activate(self.root, name, this_machine(os.environ))
         return {**done, "removed": release.prune(self.root, keep)["removed"]}
 
     def bench(self, name: str, limit_s: float, options: list[str]) -> dict[str, Any]:
@@ -98,15 +105,75 @@ class Session:
         release.require_hash(name)
         return stage.ask_agent(release.releases(self.root) / name, "bench", limit_s, *options)
 
+    def time(
+        self, limit_s: float, threads: int, how: Mapping[str, Any], graph: str = "", file: str = ""
+    ) -> dict[str, Any]:
+        """Time a graph that comes along, or one whose file was sent.
+
+        Args:
+            limit_s: after which the system ends this process, so that a runtime that hangs holds no lock.
+            threads: of ONNX Runtime; 0 takes every core.
+            how: what `Timer.time` takes beside the graph.
+            graph: an ONNX model, compressed and in base64; or
+            file: the hash that `begin` was told, below which it lies alone.
+        """
+        self.lock()
+        if file:
+            release.require_hash(file)
+            (sent,) = (release.staging(self.root) / file / "bundle").iterdir()
+            taken = sent.read_bytes()
+        else:
+            taken = zlib.decompress(base64.b64decode(graph))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a handler of Python would wait for the call that hangs
+        signal.alarm(max(1, round(limit_s)))
+        try:
+            return self._timer(threads).time(taken, **how)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, _gone)
+
+    def forget(self, name: str) -> dict[str, Any]:
+        """Remove what was sent to be timed."""
+        self.lock()
+        release.require_hash(name)
+        shutil.rmtree(str(release.staging(self.root) / name), ignore_errors=True)
+        return {}
+
     def rollback(self) -> dict[str, Any]:
         """Make the release before the current one the current one."""
         self.lock()
-        return release.rollback(self.root)
+        return service.rollback(self.root, this_machine(os.environ))
+
+    def install_service(self, source: str, udev: bool, start: bool) -> dict[str, Any]:
+        """Install the service that flies the current release: root's for root, else the user's own."""
+        self.lock()
+        machine = this_machine(os.environ)
+        if start and release.current(self.root) is None:
+            raise DeviceError("the board has no release that a service could run", do="ship a bundle first")
+        warnings = service.install(self.root, machine, source, udev=udev, system=os.geteuid() == 0)
+        if start:
+            service.start(self.root, machine)
+        return {"service": service.told(self.root, machine), "warnings": warnings}
+
+    def remove_service(self) -> dict[str, Any]:
+        """Stop the service and take its unit away."""
+        self.lock()
+        return service.remove(self.root, this_machine(os.environ))
 
     def prune(self, keep: int) -> dict[str, Any]:
         """Remove all but the current release and those kept."""
         self.lock()
         return release.prune(self.root, keep)
+
+    def _timer(self, threads: int) -> Timer:
+        """What times graphs; its runtime is loaded by the first one."""
+        from slimdeploy.board.sessions import Engines
+        from slimdeploy.board.timing import Timer
+
+        if threads not in self._timers:
+            engines = Engines(machine=this_machine(os.environ), cache=self.root, threads=threads)
+            self._timers[threads] = Timer(engines)
+        return self._timers[threads]
 
     def lock(self) -> None:
         """Hold the board's lock until this process ends."""
@@ -117,7 +184,10 @@ class Session:
 
 VERBS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
     name: getattr(Session, name)
-    for name in ("ping", "look", "begin", "stage", "activate", "bench", "rollback", "prune")
+    for name in (
+        *("ping", "look", "begin", "stage", "activate", "bench", "rollback", "prune", "time", "forget"),
+        *("install_service", "remove_service"),
+    )
 }
 
 

@@ -17,7 +17,7 @@ class Model:
         task: what the network does.
         classes: class names, in label order.
         imgsz: input height and width, in pixels.
-        stride: largest stride, in pixels.
+        strides: pixels between two cells of each map that the head reads.
         batch: images a call; with `dynamic_batch`, the most of them.
         dynamic_batch: whether a call may hold fewer.
         precision: of the graph: `fp32`, `fp16` or `int8`.
@@ -28,7 +28,7 @@ class Model:
     task: str
     classes: tuple[str, ...]
     imgsz: tuple[int, int]
-    stride: int
+    strides: tuple[int, ...]
     batch: int
     dynamic_batch: bool
     precision: str
@@ -37,7 +37,7 @@ class Model:
     def anchors(self) -> int:
         """Boxes that the head gives for an image."""
         height, width = self.imgsz
-        return sum((height // s) * (width // s) for s in (self.stride // 4, self.stride // 2, self.stride))
+        return sum((height // s) * (width // s) for s in self.strides)
 
     @property
     def identifier(self) -> str:

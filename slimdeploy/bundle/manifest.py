@@ -68,6 +68,7 @@ class Contents:
         calibration: how the ranges of int8 were measured, or None.
         recommendation: which graph to run and why, or None where there is one alone.
         accuracy: what int8 loses against fp32, or None where no bound was asked for.
+        limits: what the board's check holds the engine to beside its boxes, or None.
     """
 
     artifact: Artifact
@@ -78,6 +79,7 @@ class Contents:
     calibration: Mapping[str, Any] | None = None
     recommendation: Mapping[str, Any] | None = None
     accuracy: Mapping[str, Any] | None = None
+    limits: Mapping[str, float] | None = None
 
 
 def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, A
             name: {"sha256": sha256_file(path), "size_bytes": path.stat().st_size} for name, path in files.items()
         },
     }
-    optional = {name: getattr(contents, name) for name in ("calibration", "recommendation", "accuracy")}
+    optional = {name: getattr(contents, name) for name in ("calibration", "recommendation", "accuracy", "limits")}
     manifest |= {name: dict(told) for name, told in optional.items() if told is not None}
     validate(manifest, "the new manifest")
     return manifest

@@ -22,6 +22,8 @@ def refusal(model: Model) -> str:
     if model.imgsz != (SIDE, SIDE):
         shown = "x".join(str(side) for side in model.imgsz)
         return f"isaac_ros_yolov8 reads {ANCHORS} anchors, those of {SIDE}x{SIDE} pixels, and the input is {shown}"
+    if model.anchors != ANCHORS:
+        return f"isaac_ros_yolov8 reads {ANCHORS} anchors, and this network's head gives {model.anchors}"
     if model.batch != 1 or model.dynamic_batch:
         return "isaac_ros_yolov8 takes one image a call"
     return ""

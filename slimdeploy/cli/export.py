@@ -38,6 +38,12 @@ def command(
     max_drop: Annotated[
         float | None, typer.Option(help="int8: points of mAP50-95 that it may lose on --data; layers return to float.")
     ] = None,
+    max_p90_ms: Annotated[
+        float | None, typer.Option(help="Milliseconds that nine in ten calls may take; the board refuses a slower one.")
+    ] = None,
+    max_power_mw: Annotated[
+        float | None, typer.Option(help="Milliwatts that the board may draw; it refuses what draws more.")
+    ] = None,
     dropins: Annotated[
         str | None, typer.Option("--with", help="Files for other pipelines: deepstream,triton,ros2.")
     ] = None,
@@ -65,6 +71,8 @@ def command(
         "calibrator": calibrator,
         "calibration_images": calibration_images,
         "max_drop": max_drop,
+        "max_p90_ms": max_p90_ms,
+        "max_power_mw": max_power_mw,
         "dropins": None if dropins is None else parse(dropins),
     }
     settings = build(ExportConfig, flags, section(config, NAME))
@@ -73,7 +81,7 @@ def command(
     manifest = read_manifest(folder)
     then = next_step(board, manifest["graphs"][0], folder.as_posix())
     result = {"bundle": str(folder), **{k: manifest[k] for k in ("model", "graphs", "check", "target", "board")}}
-    result |= {k: manifest[k] for k in ("calibration", "accuracy", "recommendation") if k in manifest}
+    result |= {k: manifest[k] for k in ("calibration", "accuracy", "recommendation", "limits") if k in manifest}
     result["next"] = then
     show(result, text=as_text(folder, manifest, then), as_json=json)
 
@@ -121,11 +129,18 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
         lines.append(f"parser: {_parser(manifest['board'])}")
     if "recommendation" in manifest:
         lines.append(f"advice: {_advice(manifest['recommendation'])}")
+    if "limits" in manifest:
+        lines.append(f"limits: {_limits(manifest['limits'])}; the board refuses what exceeds them")
     if dropins := [name for name in DROPINS if any(file.startswith(f"{name}/") for file in manifest["files"])]:
         lines.append(f"with:   {', '.join(dropins)}")
     if "build" in manifest["board"]:
         lines.append("board:  not run on a board yet")
     return "\n".join([*lines, then])
+
+
+def _limits(limits: dict[str, float]) -> str:
+    units = {"p90_ms": ("p90", "ms"), "power_mw": ("power", "mW")}
+    return ", ".join(f"{units[name][0]} {limit:g} {units[name][1]}" for name, limit in limits.items())
 
 
 def _differences(check: dict[str, Any]) -> str:

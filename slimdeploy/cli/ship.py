@@ -24,6 +24,13 @@ def command(
     status: Annotated[bool, typer.Option("--status", help="Say what the board holds, and change nothing.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the release before.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove all but the current release and those kept.")] = False,
+    install_service: Annotated[
+        str | None, typer.Option(help="Let a systemd service run what flies on this camera, stream or pipeline.")
+    ] = None,
+    udev_rule: Annotated[
+        bool, typer.Option("--udev-rule", help="Start that service when its camera appears; as root.")
+    ] = False,
+    remove_service: Annotated[bool, typer.Option("--remove-service", help="Stop the service and remove it.")] = False,
     keep: Annotated[int | None, typer.Option(help="Releases before the current one that stay.")] = None,
     force_target: Annotated[
         bool, typer.Option("--force-target", help="Ship to a board that the bundle was not made for.")
@@ -54,8 +61,11 @@ def command(
         "stall_timeout_s": stall_timeout,
         "rate_kbps": rate,
         "force_target": force_target or None,
+        "service_source": install_service,
+        "udev_rule": udev_rule or None,
     }
-    what = _one_thing(bundle, status=status, rollback=rollback, prune=prune)
+    alone = {"install_service": install_service is not None and bundle is None, "remove_service": remove_service}
+    what = _one_thing(bundle, status=status, rollback=rollback, prune=prune, **alone)
     config = build(ShipConfig, flags)
     if to.endswith(".toml"):
         fleet = build(FleetConfig, {"parallel": parallel, "max_failures": max_failures, "group": group, "ship": config})
@@ -71,11 +81,11 @@ def _board(what: str, bundle: Path | None, to: str, config: ShipConfig, *, as_js
     address = parse_address(to)
     if bundle is not None:
         done = ship(bundle, address, config)
-        for warning in done["warnings"]:
-            log.warning("%s", warning)
     else:
         with reached(address, config) as board:
             done = board.ask(VERBS[what], **_request(what, config))
+    for warning in done.get("warnings", ()):
+        log.warning("%s", warning)
     show(done, text=_TEXTS[what](done), as_json=as_json)
 
 
@@ -97,7 +107,9 @@ def _fleet(what: str, bundle: Path | None, path: Path, config: FleetConfig, *, a
         raise typer.Exit(DeviceError.exit_code)
 
 
-def _request(what: str, config: ShipConfig) -> dict[str, int]:
+def _request(what: str, config: ShipConfig) -> dict[str, Any]:
+    if what == "install_service":
+        return {"source": config.service_source, "udev": config.udev_rule, "start": True}
     return {"keep": config.keep} if what == "prune" else {}
 
 
@@ -125,11 +137,12 @@ def _state(one: dict[str, Any]) -> str:
 
 
 def _one_thing(bundle: Path | None, **asked: bool) -> str:
-    """Return the one thing that is asked for: `ship`, `status`, `rollback` or `prune`."""
+    """Return the one thing that is asked for: `ship`, or the name of a flag."""
     things = [*(["ship"] if bundle is not None else []), *(name for name, wanted in asked.items() if wanted)]
     if len(things) != 1:
         given = " and ".join(things) or "nothing"
-        raise UsageError(f"asked for {given}", wanted="a bundle, --status, --rollback or --prune: one of them")
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+        raise UsageError(f"asked for {given}", wanted=f"a bundle, or {flags}: one of them")
     return things[0]
 
 
@@ -150,6 +163,7 @@ def status_text(done: dict[str, Any]) -> str:
     """Return what a board holds as a table."""
     board = done["board"]["model"] or "no Jetson"
     lines = [f"board: {board}, {done['free_bytes'] / 1e9:.1f} GB free, Python {done['python']}, folder {done['root']}"]
+    lines += [service_text(done)] if done["service"] else []
     rows = [
         (_short(one["release"]), *_model(one), "flies" if one["current"] else "")
         for one in sorted(done["releases"], key=lambda one: not one["current"])
@@ -175,9 +189,34 @@ def pruned_text(done: dict[str, Any]) -> str:
     return f"removed: {removed}; {done['freed_bytes'] / 1e6:.1f} MB freed"
 
 
+def service_text(done: dict[str, Any]) -> str:
+    """Return what is known of a board's service as a line for a person."""
+    known = done["service"]
+    log = "journalctl" + ("" if known["system"] else " --user") + " -u slimdeploy"
+    return f"service: {'runs' if known['active'] else 'DOES NOT RUN'} on {known['source']}; on the board: {log}"
+
+
+def removed_text(done: dict[str, Any]) -> str:
+    """Return what was removed as a line for a person."""
+    return f"service removed: {done['removed']}"
+
+
 def _short(name: str | None) -> str:
     return "nothing" if name is None else name[:SHOWN_HASH]
 
 
-VERBS = {"status": "look", "rollback": "rollback", "prune": "prune"}  # what each is called on the board
-_TEXTS = {"ship": shipped_text, "status": status_text, "rollback": rolled_text, "prune": pruned_text}
+VERBS = {  # what each is called on the board
+    "status": "look",
+    "rollback": "rollback",
+    "prune": "prune",
+    "install_service": "install_service",
+    "remove_service": "remove_service",
+}
+_TEXTS = {
+    "ship": shipped_text,
+    "status": status_text,
+    "rollback": rolled_text,
+    "prune": pruned_text,
+    "install_service": service_text,
+    "remove_service": removed_text,
+}

@@ -75,9 +75,12 @@ def table(report: Report) -> list[dict[str, Cell]]:
     """Return the cells of every row, by the column's key."""
     found = speedups(report)
     return [
-        {**_named(row), **_counted(row), **_scored(row), **_timed(row), "speedup": _compared(report, row, one)}
+        {
+            **_named(row), **_counted(row), **_scored(row), **_timed(row),
+            "speedup": faster(one, is_first=row is report.rows[0] and row.latency is not None),
+        }
         for row, one in zip(report.rows, found, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def label(text: str) -> str:
@@ -85,11 +88,13 @@ def label(text: str) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
-def _number(value: float | None, show: Callable[[float], str]) -> Cell:
+def number(value: float | None, show: Callable[[float], str]) -> Cell:
+    """Return a figure as shown, or a dash where there is none."""
     return Cell(text=NOT_MEASURED if value is None else show(value), value=value)
 
 
-def _three_digits(value: float) -> str:
+def three_digits(value: float) -> str:
+    """Return a figure with three digits where they tell something; large ones whole."""
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f}"
 
@@ -105,15 +110,15 @@ def _named(row: Row) -> dict[str, Cell]:
 
 def _counted(row: Row) -> dict[str, Cell]:
     return {
-        "parameters": _number(row.parameters or None, lambda value: f"{value:,.0f}"),
-        "size_mb": _number(row.size_bytes / 1e6 or None, _three_digits),
-        "gmacs": _number(row.macs / 1e9 or None, _three_digits),
+        "parameters": number(row.parameters or None, lambda value: f"{value:,.0f}"),
+        "size_mb": number(row.size_bytes / 1e6 or None, three_digits),
+        "gmacs": number(row.macs / 1e9 or None, three_digits),
     }
 
 
 def _scored(row: Row) -> dict[str, Cell]:
     keys = ("map50", "map50_95", "precision", "recall")
-    scores = {key: _number(getattr(row.accuracy, key) if row.accuracy else None, _score) for key in keys}
+    scores = {key: number(getattr(row.accuracy, key) if row.accuracy else None, _score) for key in keys}
     return {**scores, "difference": differing(row)}
 
 
@@ -133,12 +138,12 @@ def _timed(row: Row) -> dict[str, Cell]:
         found = stats.summary(row.latency)
         values = {"p50_ms": 1000 * found.p50_s, "p90_ms": 1000 * found.p90_s, "p99_ms": 1000 * found.p99_s}
         values["images_per_s"] = found.images_per_s
-    return {key: _number(value, _three_digits) for key, value in values.items()}
+    return {key: number(value, three_digits) for key, value in values.items()}
 
 
-def _compared(report: Report, row: Row, found: Speedup | None) -> Cell:
+def faster(found: Speedup | None, *, is_first: bool) -> Cell:
+    """Return how many times as fast a row is as the first one, or 1 for that row itself where it was timed."""
     if found is None:
-        first = row is report.rows[0] and row.latency is not None
-        return Cell(text="1" if first else NOT_MEASURED, value=1.0 if first else None)
+        return Cell(text="1" if is_first else NOT_MEASURED, value=1.0 if is_first else None)
     shown = found.times if found.shown else NO_DIFFERENCE if found.enough else TOO_FEW_ROUNDS
     return Cell(text=f"{shown} {found.interval}", value=found.ratio)

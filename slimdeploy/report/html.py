@@ -14,8 +14,11 @@ from slimdeploy.report.canvas import SERIES
 from slimdeploy.report.cells import COLUMNS, label, table
 from slimdeploy.report.environment import environments, facts
 from slimdeploy.report.findings import compared_row, headline, pareto_front, speedups
-from slimdeploy.report.measured import measured_lines
-from slimdeploy.report.plots import measured_plots
+from slimdeploy.report.grids import frame_grids
+from slimdeploy.report.latency_plots import latency_plots
+from slimdeploy.report.layer_grids import layer_grids
+from slimdeploy.report.layer_plots import layer_plots
+from slimdeploy.report.plots import score_plots, width_plots
 from slimdeploy.report.power_plots import power_plots
 from slimdeploy.report.remarks import warnings
 from slimdeploy.report.scenes import scenes
@@ -60,12 +63,16 @@ def _content(report: Report) -> dict[str, Any]:
         "notes": report.notes,
         "warnings": warnings(report),
         "plots": [
-            *measured_plots(report),
+            *score_plots(report),
+            *latency_plots(report),
             *power_plots(report),
+            *width_plots(report),
+            *layer_plots(report),
             *accuracy_plots(report),
             *training_plots(report),
         ],
-        "measured": [(heading, [label(line) for line in lines]) for heading, *lines in measured_lines(report)],
+        "grids": [*frame_grids(report), *layer_grids(report)],
+        "colours": {label(row.name): i % len(SERIES) for i, row in enumerate(report.rows)},
         "scene_groups": scenes(report),
         "scores": side_by_side(report.rows),
         "scores_note": DETAILS_NOTE,

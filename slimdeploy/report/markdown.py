@@ -8,10 +8,12 @@ from slimdeploy.records import Report
 from slimdeploy.report.cells import COLUMNS, label, table
 from slimdeploy.report.environment import environments
 from slimdeploy.report.findings import headline, pareto_front
-from slimdeploy.report.measured import measured_lines
+from slimdeploy.report.grids import Grid, frame_grids
+from slimdeploy.report.layer_grids import layer_grids
 from slimdeploy.report.remarks import remarks
 from slimdeploy.report.scores import side_by_side
 
+MOST_LINES = 30  # of a table beside the main one
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~@&!])")
 
 
@@ -24,7 +26,7 @@ def as_markdown(report: Report) -> str:
     if front:
         parts.append(f"Not beaten in both p50 and mAP50-95: {front}.")
     folded = [
-        *((_escaped(heading.rstrip(":")), _listed(lines)) for heading, *lines in measured_lines(report)),
+        *((_escaped(grid.title), _gridded(grid)) for grid in (*frame_grids(report), *layer_grids(report))),
         ("Accuracy by size, number of boxes and class", _scores(report)),
         ("Widths before and after", _widths(report)),
         ("Environment", _environment(report)),
@@ -49,8 +51,13 @@ def _table(report: Report) -> str:
     return _grid(header, rows, left=sum(column.text for column in COLUMNS))
 
 
-def _listed(lines: list[str]) -> str:
-    return "\n".join(f"- {_escaped(line.strip())}" for line in lines)
+def _gridded(grid: Grid) -> str:
+    """Return one of the further tables; of a long one its first lines, since a pull request takes no longer text."""
+    header = [_escaped(column.title) for column in grid.columns]
+    rows = [[_escaped(line[column.key].text) for column in grid.columns] for line in grid.lines[:MOST_LINES]]
+    left = len(grid.lines) - len(rows)
+    more = f"\n\n{left} further lines are in the page." if left else ""
+    return f"{_escaped(grid.about)}\n\n{_grid(header, rows, left=sum(column.text for column in grid.columns))}{more}"
 
 
 def _scores(report: Report) -> str:

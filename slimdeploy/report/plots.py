@@ -1,4 +1,4 @@
-"""Plots of what was measured: accuracy against latency, latency distributions, and widths."""
+"""Plots of what was measured: accuracy against latency, and widths."""
 
 from __future__ import annotations
 
@@ -12,14 +12,8 @@ from slimdeploy.report.canvas import GRID, INK, MARKERS, MUTED, SERIES, Plot, pl
 from slimdeploy.report.cells import label
 from slimdeploy.report.findings import pareto_front
 
-BINS = 48
 LABEL_CHARS = 24
 Width = tuple[str, int, int]
-
-
-def measured_plots(report: Report) -> list[Plot]:
-    """Return the plots of scores, latencies and widths; those without data are left out."""
-    return [*_scatter(report), *_distributions(report), *_widths(report)]
 
 
 def short(name: str) -> str:
@@ -37,7 +31,8 @@ def _p50_ms(latency: Measurement) -> float:
     return 1000 * stats.summary(latency).p50_s
 
 
-def _scatter(report: Report) -> list[Plot]:
+def score_plots(report: Report) -> list[Plot]:
+    """Return the plot of scores against latencies; none where fewer than two models have both."""
     points = [(_p50_ms(row.latency), row.accuracy.map50_95, row) for row in report.rows if row.latency and row.accuracy]
     if len(points) < 2:
         return []
@@ -81,50 +76,8 @@ def _label_points(figure: Any, axes: Any, report: Report, points: Sequence[tuple
         )  # fmt: skip
 
 
-def _distributions(report: Report) -> list[Plot]:
-    timed = [(row, row.latency) for row in report.rows if row.latency]
-    if not timed:
-        return []
-    limit_ms = 1.08 * max(1000 * stats.summary(latency).p99_s for _, latency in timed)
-    beyond = sum(1 for _, latency in timed for one in latency.samples_s if 1000 * one > limit_ms)
-
-    def paint(figure: Any) -> None:
-        import numpy as np
-
-        axes = figure.add_subplot()
-        for place, (row, latency) in enumerate(reversed(timed)):
-            samples_ms = 1000 * np.asarray(latency.samples_s)  # (n,)
-            counts, edges = np.histogram(samples_ms, bins=_edges(samples_ms, limit_ms))
-            heights = place + 0.78 * counts / max(1, counts.max())
-            axes.stairs(heights, edges, baseline=place, fill=True, color=colour(report, row), alpha=0.55, linewidth=0)
-            axes.stairs(heights, edges, baseline=place, color=colour(report, row), linewidth=1)
-            found = stats.summary(latency)
-            for at_s, height in ((found.p50_s, 0.78), (found.p90_s, 0.45), (found.p99_s, 0.25)):
-                axes.vlines(1000 * at_s, place - 0.08, place + height, color=INK, linewidth=1.1)
-        axes.set_yticks(range(len(timed)), [short(row.name) for row, _ in reversed(timed)])
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlim(0, limit_ms)
-        axes.set_xlabel("latency of one call, ms")
-
-    caption = "Every timed call after the warm-up; bars from the longest to the shortest: p50, p90, p99."
-    if beyond:
-        caption += f" {beyond} slower {'call lies' if beyond == 1 else 'calls lie'} outside the drawing."
-    height = max(2.2, 0.8 + 0.52 * len(timed))
-    return [plot("latency", "Latency distributions", caption, paint, size=(5.2, height))]
-
-
-def _edges(samples_ms: Any, limit_ms: float) -> Any:
-    """Return bin edges over the bulk of one model's calls, at least as wide as can be seen."""
-    import numpy as np
-
-    low, high = float(samples_ms.min()), min(float(samples_ms.max()), limit_ms)
-    bins = int(np.clip((high - low) / (limit_ms / 240), 1, BINS))
-    half = max(0.0, limit_ms / 240 - (high - low)) / 2
-    return np.linspace(max(0.0, low - half), high + half, bins + 1)
-
-
-def _widths(report: Report) -> list[Plot]:
+def width_plots(report: Report) -> list[Plot]:
+    """Return a plot of the widths before and after for each run that holds a plan."""
     found = []
     for number, (run, widths) in enumerate(_by_run(report.widths)):
         kept = sum(after for _, _, after in widths) / sum(before for _, before, _ in widths)

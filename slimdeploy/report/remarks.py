@@ -17,7 +17,7 @@ def warnings(report: Report) -> list[tuple[str, tuple[str, ...]]]:
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for row in report.rows:
-        for text in row.latency.warnings if row.latency else ():
+        for text in (text for timed in (row.latency, row.end_to_end) if timed for text in timed.warnings):
             found.setdefault(NUMBER.sub("#", text), []).append((text, row.name))
     return [
         (_joined([text for text, _ in same]), tuple(dict.fromkeys(name for _, name in same))) for same in found.values()

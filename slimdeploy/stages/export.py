@@ -85,8 +85,9 @@ def export(
     _require_data(config, data)
     module, known = checkpoint.load(weights, trust=trust)
     require_stride(config.imgsz, known.stride)
+    _require_scorable(config, known)
     heads.keep_inferring_branch(module)
-    require_possible(config.dropins, _for_dropins(forms[-1], known, config, out))
+    require_possible(config.dropins, _for_dropins(forms[-1], module, known, config, out))
     dataset = _read(data, known)
     images, source = _parity.check_inputs(dataset, config)
     with stage_run("export", config=config, inputs=export_inputs(weights, target, dataset), out=out) as run:
@@ -97,7 +98,7 @@ def export(
         for one in made:
             _compare(module, known, one, images, config)
         accuracy = gate.record(made, run.folder) if gate else None
-        write_dropins(config.dropins, _for_dropins(forms[-1], known, config, run.folder), run.folder)
+        write_dropins(config.dropins, _for_dropins(forms[-1], module, known, config, run.folder), run.folder)
         contents = Contents(
             artifact=made[0].artifact,
             checkpoint=known,
@@ -107,6 +108,7 @@ def export(
             calibration=calibration,
             recommendation=_recommend(made, target),
             accuracy=accuracy,
+            limits=_limits(config),
         )
         if known.task == "detect":  # a golden sample is told by its boxes
             write_golden(run.folder, made[0].artifact, images, GoldenConfig.of(config.precision))
@@ -150,6 +152,15 @@ def _require_data(config: ExportConfig, data: Path | None) -> None:
             "int8 without a data set",
             wanted="training images, on which the ranges of int8 are measured",
             do="name their YAML with --data",
+        )
+
+
+def _require_scorable(config: ExportConfig, known: Checkpoint) -> None:
+    if config.max_drop is not None and known.task != "detect":
+        raise UsageError(
+            f"a bound on the drop of a network for the task {known.task!r}",
+            wanted="a detector, whose boxes can be scored",
+            do="leave --max-drop out",
         )
 
 
@@ -250,7 +261,7 @@ def _compare(module: nn.Module, known: Checkpoint, made: _Made, images: list[Arr
         made.found.require(config, made.form.precision)
 
 
-def _for_dropins(form: Form, known: Checkpoint, config: ExportConfig, folder: Path) -> Model:
+def _for_dropins(form: Form, module: nn.Module, known: Checkpoint, config: ExportConfig, folder: Path) -> Model:
     """Return what drop-ins must know of the graph that they run: the bundle's float one."""
     return Model(
         path=folder / form.file,
@@ -258,7 +269,7 @@ def _for_dropins(form: Form, known: Checkpoint, config: ExportConfig, folder: Pa
         task=known.task,
         classes=known.classes,
         imgsz=config.imgsz,
-        stride=known.stride,
+        strides=tuple(int(stride) for stride in module.stride),
         batch=config.batch,
         dynamic_batch=config.dynamic_batch,
         precision=form.precision,
@@ -272,6 +283,11 @@ def _recommend(made: Sequence[_Made], target: Target) -> dict[str, Any] | None:
     if len(made) == 1:
         return None
     return recommend([(one.form.file, one.artifact) for one in (made[0], made[-1])], target)
+
+
+def _limits(config: ExportConfig) -> dict[str, float] | None:
+    limits = {"p90_ms": config.max_p90_ms, "power_mw": config.max_power_mw}
+    return {name: limit for name, limit in limits.items() if limit} or None
 
 
 def _check_record(agreement: Agreement, config: ExportConfig, source: str) -> dict[str, Any]:

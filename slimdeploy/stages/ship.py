@@ -59,11 +59,15 @@ def ship(bundle: Path, address: Address, config: ShipConfig) -> dict[str, Any]:
         manifest = verify(folder)
         with reached(address, config) as board:
             facts = board.ask("look")
+            warned = list(clock_warning(facts))
             require_board(manifest, facts, address, config)
             require_signed(folder, facts, address)
             name = bundle_hash(folder)
             sent, staged, seconds = bring(board, folder, manifest, config)
             started = time.perf_counter()
+            if config.service_source:  # the activation starts it
+                asked: dict[str, Any] = {"source": config.service_source, "udev": config.udev_rule, "start": False}
+                warned += board.ask("install_service", **asked)["warnings"]
             done = board.ask("activate", name=name, keep=config.keep)
     seconds["activate"] = time.perf_counter() - started
     return {
@@ -79,7 +83,7 @@ def ship(bundle: Path, address: Address, config: ShipConfig) -> dict[str, Any]:
         "build": staged["build"],
         "check": staged["check"],
         "seconds": {what: round(taken, 3) for what, taken in seconds.items()},
-        "warnings": list(clock_warning(facts)),
+        "warnings": warned,
     }
 
 

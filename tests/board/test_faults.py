@@ -9,12 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from sshd_board import descendants, kill, make_key, write_script
+from sshd_board import descendants, kill, make_key, when, write_script
 
 from slimdeploy.board import release
 
@@ -34,6 +33,12 @@ TESTED = {
     "key that the board does not know": "test_a_key_that_the_board_does_not_know_is_told",
     "host key changed": "test_a_host_key_that_changed_is_told",
     "unsigned, wrongly signed or altered bundle": "test_a_bundle_of_somebody_else_is_refused",
+    "the service does not stay up with the new release": (
+        "test_a_release_with_which_the_service_does_not_stay_up_is_taken_back"
+    ),
+    "slower, or draws more, than the bundle's limits": (
+        "test_a_bundle_that_exceeds_its_limits_is_refused_and_the_release_before_stays"
+    ),
     "golden sample fails": "test_what_fails_on_the_board_is_told_in_its_words",
     "build fails": "test_what_fails_on_the_board_is_told_in_its_words",
     "build hangs": "test_what_fails_on_the_board_is_told_in_its_words",
@@ -77,22 +82,6 @@ def processes(*words: str) -> list[int]:
         if all(word in line for word in words):
             found.append(int(entry.parent.name))
     return found
-
-
-def when(condition, act) -> threading.Thread:
-    """Do something as soon as a condition holds, beside what the test does."""
-
-    def watch():
-        ends = time.monotonic() + 60
-        while time.monotonic() < ends:
-            if condition():
-                act()
-                return
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
 
 
 def received_bytes(board) -> int:

@@ -8,7 +8,18 @@ import shutil
 import subprocess
 
 import pytest
-from synthetic_runs import accuracy, measurement, power, row, whole_rows, write_bench, write_recipe_run
+from synthetic_runs import (
+    accuracy,
+    end_to_end,
+    layers,
+    measurement,
+    offered,
+    power,
+    row,
+    whole_rows,
+    write_bench,
+    write_recipe_run,
+)
 
 pytest.importorskip("matplotlib", reason="needs the extra report")
 pytest.importorskip("jinja2", reason="needs the extra report")
@@ -20,9 +31,16 @@ from slimdeploy.report.write import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+)
 HOSTILE = "</title><script>alert(1)</script>$x^2$ \"'&"
 LOOK = """
 const result = {};
@@ -34,9 +52,15 @@ addEventListener("load", () => {
       [...page.querySelectorAll("#models th")].find(head => head.textContent === title).click();
       return names();
     };
+    const by = (id, title) => {
+      const grid = page.getElementById(id);
+      [...grid.querySelectorAll("th")].find(head => head.textContent === title).click();
+      return [...grid.tBodies[0].rows].map(row => row.cells[0].textContent.trim());
+    };
     const height = element => element.getBoundingClientRect().height;
     const colour = (element, what) => frame.contentWindow.getComputedStyle(element)[what];
     result[frame.id] = {
+      layers: by("table-layers", "dense %"), slowFrames: by("table-end-to-end", "p50 ms"),
       asWritten: names(), fewest: sorted("parameters"), fastest: sorted("p50 ms"), slowest: sorted("p50 ms"),
       plots: [...page.querySelectorAll(".plots figure")].map(one => [one.id, height(one.querySelector("svg"))]),
       scenes: [...page.querySelectorAll(".scene")].map(scene => [...scene.querySelectorAll("figure")].map(one => ({
@@ -57,9 +81,23 @@ addEventListener("load", () => {
 """
 
 
+def everything(plain, scale):
+    """Return a row with all that a bench can measure beside the bare session."""
+    whole, camera = end_to_end(plain.name, 0.1 * scale), offered(0.05 * scale)
+    more = {"end_to_end": whole, "offered": camera, "power": (power(),), "layers": layers(scale)}
+    return dataclasses.replace(plain, **more)
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    rows = [*whole_rows(), row("untimed", scored=accuracy(0.5))]
+    first, *others, last = whole_rows()
+    rows = [
+        everything(first, 1.0),
+        *others[:-1],
+        everything(others[-1], 0.5),
+        last,
+        row("untimed", scored=accuracy(0.5)),
+    ]
     return as_html(report_from([write_recipe_run(tmp_path_factory.mktemp("page") / "run", rows)]))
 
 
@@ -107,7 +145,10 @@ def test_the_browser_reports_no_errors(seen):
 
 def test_every_plot_is_drawn(seen):
     plots = dict(seen["wide"]["plots"])
-    assert set(plots) == {"scatter", "latency", "widths-0", "precision", "confusion", "training-0", "gammas-0"}
+    assert set(plots) == {
+        "scatter", "latency", "end-to-end", "offered", "power-0", "operators", "modules", "widths-0", "precision",
+        "confusion", "training-0", "gammas-0",
+    }  # fmt: skip
     assert min(plots.values()) > 100  # pixels
 
 
@@ -117,6 +158,11 @@ def test_a_click_on_a_heading_sorts_and_a_second_one_turns_the_order(seen):
     assert set(table["fewest"][:3]) == {"pruned", "tuned", "tuned-fp16"}
     assert table["fastest"][0] == "tuned-fp16"
     assert table["slowest"][:2] == ["sparse", "dense"]
+
+
+def test_the_further_tables_sort_too(seen):
+    assert seen["wide"]["slowFrames"] == ["tuned", "dense"]
+    assert seen["wide"]["layers"] == ["Reorder_7", "/model.0/act/Mul", "/model.0/conv/Conv", "/model.22/cv2.0/Conv"]
 
 
 def test_what_was_not_measured_is_sorted_last_both_ways(seen):
@@ -208,11 +254,13 @@ def test_power_is_drawn_where_a_meter_was_read_and_each_meter_apart(tmp_path):
     ]  # fmt: skip
     page = as_html(report_from([write_bench(tmp_path / "bench", rows)]))
     assert re.findall(r'<figure id="([^"]+)"', page) == ["power-0", "power-1"]
-    assert "0.0500 J (9.00 W, 3.00 W idle; jetson, rails VDD_IN)" in page
+    assert page.split('id="table-power"')[1].count(">0.0500<") == 3
 
 
-def test_what_no_meter_told_is_not_drawn(page):
-    assert "power-" not in page
+def test_what_was_not_measured_is_neither_drawn_nor_tabled(tmp_path):
+    page = as_html(report_from([write_bench(tmp_path / "bench", whole_rows())]))
+    for name in ("power-", "offered", "end-to-end", "operators", "modules", "table-"):
+        assert f'id="{name}' not in page
 
 
 def test_every_form_is_written(tmp_path):

@@ -293,6 +293,19 @@ def test_json_gives_one_object_on_stdout_with_the_check(tiny_weights, tmp_path, 
     assert result["model"]["file"] == "model.fp32.onnx"
 
 
+def test_limits_that_the_board_shall_hold_are_in_the_manifest(tiny_weights, tmp_path, monkeypatch, capsys):
+    limits = ("--max-p90-ms", "0.0001", "--max-power-mw", "15000")
+    code, printed = invoke(
+        monkeypatch, capsys, "export", tiny_weights, "--imgsz", "64", *limits, "--out", tmp_path / "bundle"
+    )
+    assert (code, "p90 0.0001 ms, power 15000 mW" in printed.out) == (0, True), printed.err
+    assert manifest_of(tmp_path / "bundle")["limits"] == {"p90_ms": 0.0001, "power_mw": 15000}
+
+
+def test_a_bundle_without_limits_names_none(fp32):
+    assert "limits" not in manifest_of(fp32)
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

@@ -22,6 +22,7 @@ from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.stages.export import export
 from slimdeploy.targets import load_target
+from slimdeploy.yolo import checkpoint, training
 
 ALL = tuple(DROPINS)
 
@@ -120,6 +121,18 @@ def test_tritons_configuration_is_read_by_its_schema_and_fits_the_graph(form, re
     assert (repository / config.output[0].label_filename).is_file()
 
 
+@pytest.mark.parametrize(("kind", "anchors"), [("yolov8n-p2", 1360), ("yolov8n-p6", 340), ("yolo26n", 336)])
+def test_the_boxes_told_to_triton_are_those_of_a_head_with_more_or_other_maps(kind, anchors, tmp_path, triton_pb2):
+    module = training.new_network(f"{kind}.yaml", ("car", "van"), seed=0)
+    checkpoint.save(module, tmp_path / "net.pt", origin={})
+    config = ExportConfig(imgsz=(128, 128), check_images=1, dropins=("triton", "deepstream"))
+    bundle = export(tmp_path / "net.pt", load_target("jetson"), config, tmp_path / "bundle")
+    text = (bundle / "triton" / "net" / "config.pbtxt").read_text(encoding="utf-8")
+    assert list(text_format.Parse(text, triton_pb2.ModelConfig()).output[0].dims) == [1, 6, anchors]
+    assert session_of(bundle / "model.fp32.onnx").get_outputs()[0].shape == [1, 6, anchors]
+    assert session_of(bundle / "deepstream" / "model.ds.onnx").get_outputs()[0].shape == [1, anchors, 6]
+
+
 def test_a_misspelt_field_is_what_the_schema_refuses(bundle, triton_pb2):
     text = (bundle / "triton" / "dense" / "config.pbtxt").read_text(encoding="utf-8")
     with pytest.raises(text_format.ParseError):
@@ -148,7 +161,7 @@ def test_a_dynamic_bundle_says_so_and_is_built_for_up_to_its_batch(dynamic):
 def model(**changed):
     known = {
         "path": Path("model.fp16.onnx"), "name": "tuned", "task": "detect", "classes": ("car", "van"),
-        "imgsz": (640, 640), "stride": 32, "batch": 1, "dynamic_batch": False, "precision": "fp16",
+        "imgsz": (640, 640), "strides": (8, 16, 32), "batch": 1, "dynamic_batch": False, "precision": "fp16",
     }  # fmt: skip
     return Model(**(known | changed))
 
@@ -170,6 +183,7 @@ def test_the_files_for_ros_2_parse_and_tell_names_and_classes(tmp_path):
         pytest.param(
             {"imgsz": (320, 320)}, "8400 anchors, those of 640x640 pixels, and the input is 320x320", id="size"
         ),
+        pytest.param({"strides": (4, 8, 16, 32)}, "8400 anchors, and this network's head gives 34000", id="P2 head"),
         pytest.param({"batch": 2}, "one image a call", id="batch"),
         pytest.param({"dynamic_batch": True}, "one image a call", id="dynamic batch"),
         pytest.param({"task": "pose"}, "wanted: a detector", id="task"),

@@ -61,6 +61,8 @@ def test_a_setting_of_another_type_is_refused():
         (PruneConfig, {"macs": 0.5, "alignment": 0}, "alignment"),
         (ExportConfig, {"precision": "int4"}, "int4"),
         (ExportConfig, {"imgsz": (640, 100)}, "100"),
+        (ExportConfig, {"max_p90_ms": -1.0}, "-1.0 ms"),
+        (ExportConfig, {"max_power_mw": -5.0}, "-5.0 mW"),
         (BenchConfig, {"samples": 5, "rounds": 10}, "5 samples"),
         (BenchConfig, {"rounds": 0}, "0 rounds"),
         (BenchConfig, {"threads": -1}, "-1 threads"),

@@ -22,6 +22,13 @@ def test_different_warnings_stay_apart():
     assert warnings(report(timed)) == [("noisy", ("dense",)), ("throttled", ("dense",))]
 
 
+def test_warnings_of_whole_frames_are_told_too():
+    timed = measurement("dense", 0.1, warnings=("throttled",))
+    whole = measurement("dense", 0.1, warnings=("throttled", "warm-up unstable"))
+    rows = (row("dense", latency=timed, end_to_end=whole),)
+    assert warnings(Report(title="t", rows=rows)) == [("throttled", ("dense",)), ("warm-up unstable", ("dense",))]
+
+
 def test_what_all_models_share_is_told_once():
     timed = [measurement(name, 0.1, environment={**MACHINE, "load": load}) for name, load in (("a", 1), ("b", 2))]
     (names, shared), *alone = environments(report(*timed))
