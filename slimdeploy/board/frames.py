@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
 RETRY_S = 0.5  # between two tries to open a camera that went away
+CLOSE_S = 5.0  # for the last read of a camera that hangs; OpenCV itself gives up a stream after 30 s
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class Latest:
         self._frame: Frame | None = None
         self._over = False
         self._changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __iter__(self) -> Iterator[Frame]:
         """Give the newest frame each time; wait where there is none yet."""
@@ -113,7 +115,11 @@ class Latest:
             yield frame
 
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading, and wait for a read that is going on: OpenCV aborts a process that ends within one."""
+        self._end()
+        self._reader.join(CLOSE_S)
+
+    def _end(self) -> None:
         with self._changed:
             self._over = True
             self._changed.notify_all()
@@ -132,7 +138,7 @@ class Latest:
                 self._tell(f"{self._source.name} went away; waiting for it")
             away = True
             time.sleep(RETRY_S)
-        self.close()
+        self._end()
 
     def _given_up(self, seen_s: float) -> bool:
         return 0 < self._patience_s < time.perf_counter() - seen_s

@@ -79,6 +79,12 @@ def read_golden(bundle: Bundle) -> Golden:
     Raises:
         ArtifactError: it has none, or it is damaged or altered.
     """
+    task = bundle.manifest["model"]["task"]
+    if INPUT not in bundle.manifest["files"] and task != "detect":
+        raise ArtifactError(
+            f"the bundle {bundle.folder} has no golden sample: it holds a network for the task {task!r}",
+            wanted="a detector, whose boxes the sample tells",
+        )
     with bundle.file(INPUT).open("rb") as stream:
         image = _image(stream, bundle)
     told = _record(bundle)

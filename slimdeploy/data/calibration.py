@@ -74,7 +74,7 @@ def choose(dataset: Dataset, count: int, *, seed: int) -> CalibrationSet:
             wanted="training images to calibrate int8 on, which nothing is scored on",
             do="give train and val images of their own",
         )
-    shows = {path: _classes_of(path, dataset.classes) for path in own}
+    shows = {path: _classes_of(path, dataset) for path in own}
     chosen = _in_turns(own, shows, count, seed)
     told = [name for path in chosen for name in shows[path]]
     names = [name for name in (*dataset.classes, NOTHING) if name in told]
@@ -83,9 +83,9 @@ def choose(dataset: Dataset, count: int, *, seed: int) -> CalibrationSet:
     )
 
 
-def _classes_of(path: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
-    found = sorted({row[0] for row in read_labels(label_path(path), classes)})
-    return tuple(classes[label] for label in found) or (NOTHING,)
+def _classes_of(path: Path, dataset: Dataset) -> tuple[str, ...]:
+    rows = read_labels(label_path(path), dataset.classes, keypoint_columns=dataset.keypoint_columns)
+    return tuple(dataset.classes[label] for label in sorted({row[0] for row in rows})) or (NOTHING,)
 
 
 def _in_turns(own: Sequence[Path], shows: Mapping[Path, tuple[str, ...]], count: int, seed: int) -> list[Path]:

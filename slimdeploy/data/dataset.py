@@ -28,6 +28,7 @@ class Dataset:
         rendered: whether the images are rendered scenes, as the YAML's `slimdeploy_rendered` says.
         tile: side of the tiles that bigger images were cut into, in pixels, as the YAML's `slimdeploy_tile` says; 0
             where they are whole.
+        keypoint_columns: further columns of a label row that hold keypoints, from the YAML's `kpt_shape`.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Dataset:
     splits: Mapping[str, tuple[Path, ...]]
     rendered: bool = False
     tile: int = 0
+    keypoint_columns: int = 0
 
     def images(self, split: str) -> tuple[Path, ...]:
         """Return the images of one split.
@@ -84,10 +86,11 @@ def read_dataset(path: Path, *, check_labels: bool = True) -> Dataset:
     splits = {s: _images(settings[s], root, path, s) for s in ("train", "val", "test") if settings.get(s)}
     if "train" not in splits and "val" not in splits:
         raise DataError(f"{path} names no images", wanted="the keys train and val, each a folder of images")
+    keypoint_columns = _keypoint_columns(settings.get("kpt_shape"), path)
     if check_labels:
         for images in splits.values():
             for image in images:
-                read_labels(label_path(image), classes)
+                read_labels(label_path(image), classes, keypoint_columns=keypoint_columns)
     return Dataset(
         path=path,
         name=str(settings.get("slimdeploy_name") or path.resolve().parent.name),
@@ -95,6 +98,7 @@ def read_dataset(path: Path, *, check_labels: bool = True) -> Dataset:
         splits=splits,
         rendered=bool(settings.get("slimdeploy_rendered", False)),
         tile=_tile(settings, path),
+        keypoint_columns=keypoint_columns,
     )
 
 
@@ -113,11 +117,14 @@ def beside(image: Path, folder: str) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def read_labels(path: Path, classes: tuple[str, ...]) -> list[tuple[int, float, float, float, float]]:
+def read_labels(
+    path: Path, classes: tuple[str, ...], *, keypoint_columns: int = 0
+) -> list[tuple[int, float, float, float, float]]:
     """Return the boxes of one image as (class, centre x, centre y, width, height), the last four as shares in 0..1.
 
     A missing file means an image without objects. Rows with more than five columns are polygons, and give the box
-    around them. A row that stands there twice counts once, as in ultralytics.
+    around them, or hold a box and `keypoint_columns` of keypoints behind it. A row that stands there twice counts
+    once, as in ultralytics.
 
     Raises:
         DataError: a row is damaged, or names a class that the data set lacks.
@@ -131,7 +138,10 @@ def read_labels(path: Path, classes: tuple[str, ...]) -> list[tuple[int, float, 
     boxes = []
     for number, row in enumerate(text.splitlines(), start=1):
         if row.strip():
-            boxes.append(_box(row.split(), f"{path}:{number}", classes))
+            fields = row.split()
+            if keypoint_columns and len(fields) == LABEL_COLUMNS + keypoint_columns:
+                fields = fields[:LABEL_COLUMNS]
+            boxes.append(_box(fields, f"{path}:{number}", classes))
     return list(dict.fromkeys(boxes))
 
 
@@ -173,6 +183,14 @@ def _tile(settings: Mapping[str, Any], path: Path) -> int:
     if not isinstance(tile, int):
         raise DataError(f"{path} has the slimdeploy_tile {tile!r}", wanted="a number of pixels")
     return tile
+
+
+def _keypoint_columns(kpt_shape: Any, path: Path) -> int:
+    if kpt_shape is None:
+        return 0
+    if not (isinstance(kpt_shape, list) and len(kpt_shape) == 2 and all(isinstance(one, int) for one in kpt_shape)):
+        raise DataError(f"{path} has the kpt_shape {kpt_shape!r}", wanted="keypoints and values of each, as [17, 3]")
+    return int(kpt_shape[0] * kpt_shape[1])
 
 
 def _classes(names: Any, path: Path) -> tuple[str, ...]:

@@ -70,7 +70,8 @@ def _planning_notes(lineage: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     """Say of a plan to a latency whether it rests on measurements, and which layers the network hangs on most."""
     for results in (one.get("results", {}) for one in lineage if one.get("stage") == "prune"):
         if latency := results.get("latency"):
-            kind = "estimated, not measured" if latency["estimated"] else "measured"
+            unmeasured = "estimated, not measured" if latency["estimated"] else "planned, not measured"
+            kind = "measured" if latency.get("measured_ms") else unmeasured
             yield (
                 f"Pruned to {latency['asked_ms']:.2f} ms on {latency['target']}: {latency['speedup']:.2f} times as "
                 f"fast, {kind} ({latency['source']})."

@@ -12,7 +12,7 @@ from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.configs import ValConfig
 from slimdeploy.data.calibration import choose
 from slimdeploy.data.dataset import Dataset
-from slimdeploy.errors import GateError, UsageError
+from slimdeploy.errors import GateError
 from slimdeploy.lineage import write_json
 from slimdeploy.records import Accuracy, Artifact
 from slimdeploy.stages import _parity, _sensitivity
@@ -45,19 +45,12 @@ class Gate:
 
     Raises:
         GateError: the accuracy cannot be held.
-        UsageError: the network is no detector.
         DataError: the data set has no val split with labels.
     """
 
     def __init__(
         self, graphs: Graphs, form: Form, limits: dict[str, float], dataset: Dataset, *, runtime: str = ""
     ) -> None:
-        if graphs.known.task != "detect":
-            raise UsageError(
-                f"a bound on the drop of a network for the task {graphs.known.task!r}",
-                wanted="a detector, whose boxes can be scored",
-                do="leave --max-drop out",
-            )
         self.graphs, self.dataset, self.runtime = graphs, dataset, runtime or RUNTIME
         self._limits, self._opset, self._bits = limits, form.opset, form.weight_bits
         config = graphs.config

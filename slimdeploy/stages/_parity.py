@@ -62,7 +62,8 @@ class Agreement:
                 f"the exported {precision} graph moves boxes by up to {shifts:.3g} px and changes "
                 f"scores by up to {changes:.3g}, over {self.images} images",
                 wanted=f"at most {config.box_tolerance_px:g} px and {config.score_tolerance:g}",
-                do="export at fp32, or allow more in a recipe: export.box_tolerance_px, export.score_tolerance",
+                do=f"{'' if precision == 'fp32' else 'export at fp32, or '}allow more in a recipe: "
+                "export.box_tolerance_px, export.score_tolerance",
             )
 
 

@@ -85,6 +85,7 @@ def export(
     _require_data(config, data)
     module, known = checkpoint.load(weights, trust=trust)
     require_stride(config.imgsz, known.stride)
+    _require_scorable(config, known)
     heads.keep_inferring_branch(module)
     require_possible(config.dropins, _for_dropins(forms[-1], module, known, config, out))
     dataset = _read(data, known)
@@ -151,6 +152,15 @@ def _require_data(config: ExportConfig, data: Path | None) -> None:
             "int8 without a data set",
             wanted="training images, on which the ranges of int8 are measured",
             do="name their YAML with --data",
+        )
+
+
+def _require_scorable(config: ExportConfig, known: Checkpoint) -> None:
+    if config.max_drop is not None and known.task != "detect":
+        raise UsageError(
+            f"a bound on the drop of a network for the task {known.task!r}",
+            wanted="a detector, whose boxes can be scored",
+            do="leave --max-drop out",
         )
 
 

@@ -127,6 +127,21 @@ def test_a_polygon_gives_the_box_around_it(folder):
     assert box == pytest.approx((1, 0.3, 0.4, 0.4, 0.4))
 
 
+@pytest.mark.parametrize("values", [pytest.param(3, id="with visibility"), pytest.param(2, id="without")])
+def test_keypoints_behind_a_box_are_no_polygon(folder, values):
+    write_yaml(folder, f"val: images/val\nnames: [car, van]\nkpt_shape: [2, {values}]\n")
+    write_labels(folder, "1 0.5 0.4 0.2 0.1" + " 0.9 0.9 2"[: 4 * values] * 2 + "\n")
+    dataset = read_dataset(folder / "data.yaml")
+    (box,) = read_labels(label_path(dataset.images("val")[0]), CLASSES, keypoint_columns=dataset.keypoint_columns)
+    assert box == (1, 0.5, 0.4, 0.2, 0.1)
+
+
+def test_a_kpt_shape_that_is_none_is_refused(folder):
+    write_yaml(folder, "val: images/val\nnames: [car, van]\nkpt_shape: 17\n")
+    with pytest.raises(DataError, match=r"kpt_shape 17; wanted: keypoints and values of each, as \[17, 3\]"):
+        read_dataset(folder / "data.yaml")
+
+
 def test_a_row_that_stands_twice_gives_one_box_as_in_ultralytics(folder):
     write_labels(folder, "0 0.5 0.5 0.2 0.2\n1 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n")
     assert [box[0] for box in read_labels(folder / "labels" / "val" / "one.txt", CLASSES)] == [0, 1]
