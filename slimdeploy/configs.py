@@ -430,6 +430,7 @@ class BenchConfig:
         _check(self.duration_s >= 0, f"a duration of {self.duration_s} s", "0 or more")
         _check(self.fps >= 0, f"{self.fps} frames a second", "more than 0")
         _check(self.offered_s > 0, f"frames offered for {self.offered_s} s", "more than 0")
+        _check(self.timeout_s > 0, f"a time limit of {self.timeout_s:g} s", "more than 0")
 
 
 RIGOROUS_S = 600.0  # what MLPerf's SingleStream asks for at least
