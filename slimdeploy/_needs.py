@@ -10,13 +10,18 @@ from slimdeploy.errors import MissingDependency
 
 _ONNX = ("onnx", "onnxruntime", "onnxsim", "numpy", "cv2", "yaml", "faster_coco_eval")
 _REPORT = ("matplotlib", "jinja2", "numpy")
-# The modules that each extra of pyproject.toml brings; `train` brings `onnx` and `report` with it.
+_TRAIN = ("torch", "torchvision", "ultralytics", "torch_pruning", "cloudpickle", *dict.fromkeys(_ONNX + _REPORT))
+_SEARCH = ("optuna", "sqlalchemy", "fsspec", "filelock", "tomli_w", *_TRAIN)
+# The modules that each extra of pyproject.toml brings; `train` brings `onnx` and `report` with it, `search` `train`.
 EXTRAS = {
-    "train": ("torch", "torchvision", "ultralytics", "torch_pruning", "cloudpickle", *dict.fromkeys(_ONNX + _REPORT)),
+    "train": _TRAIN,
     "onnx": _ONNX,
     "openvino": ("openvino", *_ONNX),
     "report": _REPORT,
     "ship": ("zstandard",),
+    "search": _SEARCH,
+    "ray": ("ray", *_SEARCH),
+    "postgres": ("psycopg",),
     "trtcheck": ("tensorrt_rtx_bindings", "onnxruntime_ep_nv_tensorrt_rtx"),
 }
 

@@ -430,6 +430,7 @@ class BenchConfig:
         _check(self.duration_s >= 0, f"a duration of {self.duration_s} s", "0 or more")
         _check(self.fps >= 0, f"{self.fps} frames a second", "more than 0")
         _check(self.offered_s > 0, f"frames offered for {self.offered_s} s", "more than 0")
+        _check(self.timeout_s > 0, f"a time limit of {self.timeout_s:g} s", "more than 0")
 
 
 RIGOROUS_S = 600.0  # what MLPerf's SingleStream asks for at least
@@ -546,6 +547,62 @@ class FleetConfig:
     def __post_init__(self) -> None:
         _check(self.parallel >= 1, f"{self.parallel} boards at a time", "1 or more")
         _check(self.max_failures >= 0, f"{self.max_failures} failures allowed", "0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
+    """Choosing what to try next, and when to stop.
+
+    Attributes:
+        sampler: `tpe`, `nsga2` or `random`, each Optuna's.
+        seed: of the sampler; what is trained has the recipe's own seed.
+        batch: trials that are chosen at once, before any of them has ended: so what is chosen does not hang on how many
+            run side by side, nor on which ends first.
+        trials: that are to end, failed ones included.
+        hours: after which no further trial begins; None sets no limit.
+    """
+
+    sampler: str = "tpe"
+    seed: int = 0
+    batch: int = 4
+    trials: int = 20
+    hours: float | None = None
+
+    def __post_init__(self) -> None:
+        known = ("tpe", "nsga2", "random")
+        _check(self.sampler in known, f"a sampler {self.sampler!r}", "tpe, nsga2 or random")
+        _check(self.seed >= 0, f"a seed of {self.seed}", "0 or more")
+        _check(self.batch >= 1, f"batches of {self.batch} trials", "1 or more")
+        _check(self.trials >= 1, f"{self.trials} trials", "1 or more")
+        _check(self.hours is None or self.hours > 0, f"{self.hours} hours", "more than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialConfig:
+    """What one trial of a search may take.
+
+    Attributes:
+        cpus: cores, which are also the threads of its trainings.
+        gpus: GPUs; ultralytics trains on several of them together.
+        memory_gb: memory that Ray keeps free for it, in GB; 0 keeps none.
+        minutes: longest time for one trial, waiting for others left out; 0 sets no limit.
+        retries: how often a trial whose process died or whose machine went away is begun again.
+        device: the board that latency is measured on, such as `ssh://pilot@drone-1`; "" measures on this machine.
+    """
+
+    cpus: int = 1
+    gpus: int = 0
+    memory_gb: float = 0.0
+    minutes: float = 0.0
+    retries: int = 1
+    device: str = ""
+
+    def __post_init__(self) -> None:
+        _check(self.cpus >= 1, f"{self.cpus} CPUs a trial", "1 or more")
+        _check(self.gpus >= 0, f"{self.gpus} GPUs a trial", "0 or more")
+        _check(self.memory_gb >= 0, f"{self.memory_gb} GB a trial", "0 or more")
+        _check(self.minutes >= 0, f"{self.minutes} minutes a trial", "0 or more")
+        _check(self.retries >= 0, f"{self.retries} retries", "0 or more")
 
 
 def build(config: type[Config], *layers: Mapping[str, Any]) -> Config:

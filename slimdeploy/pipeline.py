@@ -75,7 +75,7 @@ def run_recipe(recipe: Recipe, out: Path, *, trust: bool = False) -> Report:
     """
     require("train")
     _open_folder(recipe, out)
-    way = _Way(recipe, out, trust=trust)
+    way = Way(recipe, lambda step: ensure(step, out), trust=trust)
     models = way.checkpoints()
     exports = way.exports(models)
     way.bench(exports)
@@ -100,13 +100,19 @@ def _write_report(out: Path) -> Report:
     return report
 
 
-class _Way:
-    """The stages of one recipe in their order."""
+class Way:
+    """The stages of one recipe in their order.
 
-    def __init__(self, recipe: Recipe, out: Path, *, trust: bool) -> None:
+    Args:
+        recipe: what to do.
+        keep: gives the folder of a step, made now unless it is whole already.
+        trust: open checkpoints even if they hold unknown objects.
+    """
+
+    def __init__(self, recipe: Recipe, keep: Callable[[Step], Path], *, trust: bool) -> None:
         from slimdeploy.data.dataset import read_dataset
 
-        self.recipe, self.out, self.trust = recipe, out, trust
+        self.recipe, self.keep, self.trust = recipe, keep, trust
         self.target = load_target(recipe.target)
         self.dataset = read_dataset(recipe.data)
         self.data = self.dataset.as_input()
@@ -151,7 +157,7 @@ class _Way:
             folder="train", stage="train", config=config, inputs=inputs,
             make=lambda out: train(self.recipe.data, config, out),
         )  # fmt: skip
-        return ensure(step, self.out) / OUTPUT
+        return self.keep(step) / OUTPUT
 
     def _sparsify(self, dense: Path, place: str) -> Path:
         from slimdeploy.stages.sparsify import OUTPUT, sparsify
@@ -163,7 +169,7 @@ class _Way:
             folder=f"{place}sparsify", stage="sparsify", config=config, inputs=inputs,
             make=lambda out: sparsify(dense, self.recipe.data, config, out, trust=self.trust),
         )  # fmt: skip
-        return ensure(step, self.out) / OUTPUT
+        return self.keep(step) / OUTPUT
 
     def _prune(self, weights: Path, place: str) -> Path:
         from slimdeploy.stages.prune import OUTPUT, prune
@@ -179,7 +185,7 @@ class _Way:
             folder=f"{place}prune", stage="prune", config=config, inputs=inputs,
             make=lambda out: prune(weights, config, out, trust=self.trust, means=means),
         )  # fmt: skip
-        return ensure(step, self.out) / OUTPUT
+        return self.keep(step) / OUTPUT
 
     def _means(self, weights: Path, config: PruneConfig, place: str) -> Means:
         """Return what a plan is made with; for a latency on a target that runs here, a table is measured first."""
@@ -196,7 +202,7 @@ class _Way:
             folder=f"{place}latency", stage="latency", config=measuring, inputs={"weights": file_input(weights)},
             make=lambda out: latency_folder(weights, self.target, measuring, out, trust=self.trust),
         )  # fmt: skip
-        return Means(target=self.target, table=ensure(step, self.out) / TABLE, data=self.recipe.data)
+        return Means(target=self.target, table=self.keep(step) / TABLE, data=self.recipe.data)
 
     def _finetune(self, pruned: Path, teacher: Path | None, folder: str) -> Path:
         from slimdeploy.stages.finetune import OUTPUT, finetune
@@ -210,7 +216,7 @@ class _Way:
             folder=folder, stage="finetune", config=config, inputs=inputs,
             make=lambda out: finetune(pruned, self.recipe.data, config, out, teacher=teacher, trust=self.trust),
         )  # fmt: skip
-        return ensure(step, self.out) / OUTPUT
+        return self.keep(step) / OUTPUT
 
     def exports(self, models: Mapping[str, Path]) -> dict[str, Path]:
         """Export each model at the first precision and the last model at every other; return bundles by name."""
@@ -232,7 +238,7 @@ class _Way:
                 weights, self.target, config, out, data=self.recipe.data, trust=self.trust
             ),
         )  # fmt: skip
-        return ensure(step, self.out)
+        return self.keep(step)
 
     def bench(self, bundles: Mapping[str, Path]) -> Path:
         """Time and score every export."""
@@ -244,7 +250,7 @@ class _Way:
             folder="bench", stage="bench", config=config, inputs=bench_inputs(models, self.data),
             make=lambda out: bench(models, config, out, data=self.recipe.data, trust=self.trust),
         )  # fmt: skip
-        return ensure(step, self.out)
+        return self.keep(step)
 
 
 def ensure(step: Step, root: Path) -> Path:

@@ -86,7 +86,20 @@ def read_recipe(path: Path, *, data: Path | None = None) -> Recipe:
     Raises:
         UsageError: the file is missing or damaged, or a key or value is wrong.
     """
-    raw = _read_toml(path)
+    return recipe_from(read_raw(path), path, data=data)
+
+
+def recipe_from(raw: Mapping[str, Any], path: Path, *, data: Path | None = None) -> Recipe:
+    """Return the recipe that a TOML's content stands for.
+
+    Args:
+        raw: as `read_raw` returns it.
+        path: where it stands; paths in it are relative to its folder.
+        data: a data set's YAML that stands in for the recipe's own.
+
+    Raises:
+        UsageError: a value is wrong.
+    """
     try:
         return _recipe(raw, path, data)
     except UsageError as error:
@@ -97,17 +110,31 @@ def section(path: Path | None, name: str) -> dict[str, Any]:
     """Return the settings that a recipe gives to one verb, for `--config`; {} without a recipe."""
     if path is None:
         return {}
-    raw = _read_toml(path)
+    raw = read_raw(path)
     return {k: v for k, v in _layered(raw, name).items() if k not in EXTRA_KEYS.get(name, ())}
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, *, what: str = "recipe") -> dict[str, Any]:
+    """Return what a TOML holds.
+
+    Raises:
+        UsageError: it is missing, or is none.
+    """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise UsageError(f"no recipe at {path}", wanted="a TOML file; examples/ has some") from error
+        raise UsageError(f"no {what} at {path}", wanted="a TOML file; examples/ has some") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML: {error}") from error
+
+
+def read_raw(path: Path) -> dict[str, Any]:
+    """Return a recipe's TOML as it stands, its keys checked and its values not.
+
+    Raises:
+        UsageError: the file is missing or damaged, or holds an unknown key.
+    """
+    raw = read_toml(path)
     known = {*STRINGS, PASSES, *SHARED, *SECTIONS}
     if unknown := sorted(set(raw) - known):
         raise UsageError(f"{path} has the unknown key {unknown[0]!r}", wanted=f"one of {', '.join(sorted(known))}")

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -136,6 +137,22 @@ def kill(pids: list[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def when(condition, act) -> threading.Thread:
+    """Do something as soon as a condition holds, beside what the test does."""
+
+    def watch():
+        ends = time.monotonic() + 60
+        while time.monotonic() < ends:
+            if condition():
+                act()
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
 
 
 def free_port() -> int:

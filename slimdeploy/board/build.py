@@ -144,7 +144,7 @@ def _make(module: Any, bundle: Bundle, engines: Engines, key: Key, out: Path) ->
     graph, taken = graph_for(bundle, key.tensorrt), bundle.manifest["input"]
     learned = engines.cache / f"timing-{key.tensorrt}-{key.gpu}.cache"
     if module is None:
-        _run_trtexec(engines, key, graph, learned, out)
+        _run_trtexec(engines, key, trtexec.Files(graph, out, learned, _open_shapes(bundle, key)))
         return
     request = Request(
         onnx=graph.read_bytes(),
@@ -158,11 +158,15 @@ def _make(module: Any, bundle: Bundle, engines: Engines, key: Key, out: Path) ->
     learned.write_bytes(timing)
 
 
-def _run_trtexec(engines: Engines, key: Key, graph: Path, learned: Path, out: Path) -> None:
+def _open_shapes(bundle: Bundle, key: Key) -> dict[str, tuple[int, ...]]:
+    taken = bundle.manifest["input"]
+    return {str(taken["name"]): key.shape} if taken.get("dynamic_batch") else {}
+
+
+def _run_trtexec(engines: Engines, key: Key, files: trtexec.Files) -> None:
     program = engines.machine.program("trtexec")
     assert program is not None
     major, minor = (int(part) for part in key.tensorrt.split(".")[:2])
-    files = trtexec.Files(onnx=graph, engine=out, timing_cache=learned)
     argv = trtexec.command(program, (major, minor), files, precision=key.precision, dla_core=key.dla_core)
     try:
         ended = subprocess.run(
@@ -175,7 +179,7 @@ def _run_trtexec(engines: Engines, key: Key, graph: Path, learned: Path, out: Pa
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DeviceError(f"trtexec did not end: {error}") from error
-    if ended.returncode != 0 or not out.is_file():
+    if ended.returncode != 0 or not files.engine.is_file():
         errors = [line for line in ended.stdout.splitlines() if "[E]" in line] or ended.stdout.splitlines()[-1:]
         raise DeviceError(f"trtexec could not build the engine: {errors[0] if errors else 'no word why'}")
 

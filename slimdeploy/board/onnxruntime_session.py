@@ -31,7 +31,7 @@ class OnnxRuntimeSession:
         try:
             return np.asarray(self._session.run([self._output], {self._input: input_nchw})[0])
         except Exception as error:
-            raise DeviceError(f"{self._path} does not run in ONNX Runtime: {_first_line(error)}") from error
+            raise DeviceError(f"{self._path} does not run in ONNX Runtime: {in_one_line(error)}") from error
 
     def close(self) -> None:
         """Give back the model's memory and threads."""
@@ -53,31 +53,32 @@ def open_model(bundle: Bundle, *, threads: int = 0) -> OnnxRuntimeSession:
     path = bundle.file(bundle.manifest["model"]["file"])
     try:
         session = onnxruntime.InferenceSession(
-            str(path), _options(onnxruntime, threads), providers=_providers(onnxruntime)
+            str(path), options(onnxruntime, threads), providers=providers(onnxruntime)
         )
     except Exception as error:
         raise ArtifactError(
-            f"{path} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {_first_line(error)}",
+            f"{path} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {in_one_line(error)}",
             wanted="a graph that this version reads",
             do="export it again, or install a newer onnxruntime",
         ) from error
     return OnnxRuntimeSession(session, onnxruntime.__version__, str(path))
 
 
-def _providers(onnxruntime: Any) -> list[str]:
+def providers(onnxruntime: Any) -> list[str]:
     """CUDA where this build of ONNX Runtime has it, and the CPU."""
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     return [name for name in wanted if name in onnxruntime.get_available_providers()]
 
 
-def _options(onnxruntime: Any, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS
+def options(onnxruntime: Any, threads: int) -> Any:
+    """Return how models are run: threads of their own, and no word but errors."""
+    made = onnxruntime.SessionOptions()
+    made.intra_op_num_threads = threads or usable_cores()
+    made.inter_op_num_threads = 1
+    made.log_severity_level = _ERRORS
     # Threads still spin inside a call, which is quickest, but not after it, where they would steal time from others.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    return options
+    made.add_session_config_entry("session.force_spinning_stop", "1")
+    return made
 
 
 def usable_cores() -> int:
@@ -85,5 +86,6 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _first_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
+    """Return the first line of what ONNX Runtime says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,6 +7,7 @@ login script may print, too.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -14,12 +15,16 @@ import shutil
 import signal
 import sys
 import time
+import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Mapping
 
 from slimdeploy.board import probe, release, service, stage
 from slimdeploy.board.errors import AgentError, DeviceError, UsageError
 from slimdeploy.board.machine import this_machine
+
+if TYPE_CHECKING:
+    from slimdeploy.board.timing import Timer
 
 MARK = "slimdeploy-board "
 SILENCE_S = 120  # a desk that is quiet for longer is gone, even where the network never said so
@@ -35,6 +40,7 @@ class Session:
     def __init__(self, root: str, closing: contextlib.ExitStack) -> None:
         self.root = Path(os.path.expanduser("~")) / os.path.expanduser(root)  # noqa: PTH111 - "~/x" and "x" alike
         self._closing, self._locked = closing, False
+        self._timers: dict[int, Timer] = {}
 
     def ping(self) -> dict[str, Any]:
         """Say that the board is there."""
@@ -99,6 +105,40 @@ class Session:
         release.require_hash(name)
         return stage.ask_agent(release.releases(self.root) / name, "bench", limit_s, *options)
 
+    def time(
+        self, limit_s: float, threads: int, how: Mapping[str, Any], graph: str = "", file: str = ""
+    ) -> dict[str, Any]:
+        """Time a graph that comes along, or one whose file was sent.
+
+        Args:
+            limit_s: after which the system ends this process, so that a runtime that hangs holds no lock.
+            threads: of ONNX Runtime; 0 takes every core.
+            how: what `Timer.time` takes beside the graph.
+            graph: an ONNX model, compressed and in base64; or
+            file: the hash that `begin` was told, below which it lies alone.
+        """
+        self.lock()
+        if file:
+            release.require_hash(file)
+            (sent,) = (release.staging(self.root) / file / "bundle").iterdir()
+            taken = sent.read_bytes()
+        else:
+            taken = zlib.decompress(base64.b64decode(graph))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a handler of Python would wait for the call that hangs
+        signal.alarm(max(1, round(limit_s)))
+        try:
+            return self._timer(threads).time(taken, **how)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, _gone)
+
+    def forget(self, name: str) -> dict[str, Any]:
+        """Remove what was sent to be timed."""
+        self.lock()
+        release.require_hash(name)
+        shutil.rmtree(str(release.staging(self.root) / name), ignore_errors=True)
+        return {}
+
     def rollback(self) -> dict[str, Any]:
         """Make the release before the current one the current one."""
         self.lock()
@@ -125,6 +165,16 @@ class Session:
         self.lock()
         return release.prune(self.root, keep)
 
+    def _timer(self, threads: int) -> Timer:
+        """What times graphs; its runtime is loaded by the first one."""
+        from slimdeploy.board.sessions import Engines
+        from slimdeploy.board.timing import Timer
+
+        if threads not in self._timers:
+            engines = Engines(machine=this_machine(os.environ), cache=self.root, threads=threads)
+            self._timers[threads] = Timer(engines)
+        return self._timers[threads]
+
     def lock(self) -> None:
         """Hold the board's lock until this process ends."""
         if not self._locked:
@@ -135,7 +185,7 @@ class Session:
 VERBS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
     name: getattr(Session, name)
     for name in (
-        *("ping", "look", "begin", "stage", "activate", "bench", "rollback", "prune"),
+        *("ping", "look", "begin", "stage", "activate", "bench", "rollback", "prune", "time", "forget"),
         *("install_service", "remove_service"),
     )
 }

@@ -96,7 +96,7 @@ def _set_up(trt: Any, builder: Any, network: Any, config: Any, request: Request)
 
 
 def _fix_shapes(builder: Any, network: Any, config: Any, request: Request) -> None:
-    """Give open dimensions the size that the bundle names; a graph without any needs no profile."""
+    """Let a call hold from one image to as many as the bundle names; where nothing is open there is no profile."""
     taken = [network.get_input(i) for i in range(network.num_inputs)]
     open_ones = [one for one in taken if -1 in tuple(one.shape)]
     if not open_ones:
@@ -104,8 +104,13 @@ def _fix_shapes(builder: Any, network: Any, config: Any, request: Request) -> No
     profile = builder.create_optimization_profile()
     for one in open_ones:
         shape = request.shapes[one.name]
-        profile.set_shape(one.name, shape, shape, shape)
+        profile.set_shape(one.name, least_shape(shape, request.dla_core), shape, shape)
     config.add_optimization_profile(profile)
+
+
+def least_shape(shape: tuple[int, ...], dla_core: int) -> tuple[int, ...]:
+    """Return the smallest input of an engine that takes up to `shape`: one image; a DLA takes one size alone."""
+    return shape if dla_core != NO_DLA else (1, *shape[1:])
 
 
 def _use_dla(trt: Any, builder: Any, config: Any, request: Request) -> None:

@@ -28,6 +28,7 @@ from slimdeploy.cli import (
     plan,
     prune,
     run,
+    search,
     ship,
     sparsify,
     targets,
@@ -55,6 +56,7 @@ for verb in (
     app.command(name=verb.NAME)(verb.command)
 app.add_typer(bundle.app, name=bundle.NAME)
 app.add_typer(plan.app, name=plan.NAME)
+app.add_typer(search.app, name=search.NAME)
 
 
 @app.callback(invoke_without_command=True)

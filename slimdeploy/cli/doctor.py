@@ -27,6 +27,7 @@ VERBS: Mapping[str, str] = {
     "compare": "report",
     "gate": "",
     "run": "train",
+    "search": "search",
     "ship": "",
     "demo": "train",
     "visdrone": "onnx",
@@ -43,12 +44,15 @@ REMARKS: Mapping[str, tuple[str, str]] = {
 EXTRA_REMARKS: Mapping[str, str] = {
     "trtcheck": "NVIDIA's parser, for Linux on x86-64 alone",
     "ship": "bundles in one .tar.zst; folders work without it",
+    "ray": "search on several machines; one works without it",
+    "postgres": "a search's study in PostgreSQL; SQLite works without it",
 }
 # Names on the package index, where they are not the module's.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "torch_pruning": ("torch-pruning",),
     "cv2": ("opencv-python", "opencv-python-headless"),
     "yaml": ("PyYAML",),
+    "tomli_w": ("tomli-w",),
     "faster_coco_eval": ("faster-coco-eval",),
     "tensorrt_rtx_bindings": ("tensorrt-rtx-cu13-bindings",),
     "onnxruntime_ep_nv_tensorrt_rtx": ("onnxruntime-ep-nv-tensorrt-rtx-cu13",),

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slimdeploy.cli._shared import JsonOption, TrustOption, show, table
-from slimdeploy.configs import LatencyConfig, build
+from slimdeploy.configs import LatencyConfig, ShipConfig, build
 
 if TYPE_CHECKING:
     from slimdeploy.latency.table import LatencyTable
 
 NAME = "latency"
-SLOWEST = 8  # layers shown
+SIMULATED = ": a simulated board, so no figure is a board's"
 
 
 def command(
@@ -29,6 +29,8 @@ def command(
     imgsz: Annotated[int | None, typer.Option(help="Side of the square input, in pixels.")] = None,
     precision: Annotated[str | None, typer.Option(help="Of weights and activations: fp32 or fp16.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; 0 takes every usable core.")] = None,
+    device: Annotated[str | None, typer.Option(help="Measure on this board: ssh://user@board:port/path.")] = None,
+    python: Annotated[str | None, typer.Option(help="The board's Python, 3.8 or newer.")] = None,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -38,8 +40,10 @@ def command(
 
     Example: slimdeploy latency dense.pt --target cpu --imgsz 640 --out table.json
     """
+    from slimdeploy.devices.address import parse_address
     from slimdeploy.errors import UsageError
     from slimdeploy.latency.table import read_table
+    from slimdeploy.stages._timers import Board
     from slimdeploy.stages.latency import latency
     from slimdeploy.targets import alignment_for, load_target
 
@@ -48,7 +52,9 @@ def command(
     board = load_target(target)
     flags = {"network": network, "imgsz": imgsz, "precision": precision, "threads": threads}
     aligned = {"alignment": alignment_for(board, [precision or LatencyConfig().precision])}
-    written = latency(weights, board, build(LatencyConfig, flags, aligned), out, trust=trust)
+    settings = build(LatencyConfig, flags, aligned)
+    on = Board(address=parse_address(device), shipping=build(ShipConfig, {"python": python})) if device else None
+    written = latency(weights, board, settings, out, trust=trust, board=on)
     made = read_table(written)
     show(_as_result(made, written), text=_as_text(made, written), as_json=json)
 
@@ -60,6 +66,8 @@ def _as_result(made: LatencyTable, written: Path) -> dict[str, Any]:
         "shapes": sum(len(times) for times in made.layers.values()),
         "backend": made.backend,
         "threads": made.threads,
+        "device": made.device,
+        "simulated": made.simulated,
         "imgsz": made.imgsz,
         "noise": made.noise,
         "fixed_ms": fixed_ms,
@@ -98,6 +106,7 @@ def _as_text(made: LatencyTable, written: Path) -> str:
             f"{shown['shapes']} shapes, noise {made.noise:.0%} in the middle; {made.backend} "
             f"{made.backend_version}, {made.threads} threads, {made.imgsz[0]}x{made.imgsz[1]}, {made.precision}",
             f"a network takes {made.fit[0]:.2f} ms and {made.fit[1]:.2f} times the sum of its layers",
+            *([f"measured on {made.device}{SIMULATED if made.simulated else ''}"] if made.device else []),
             f"latency table: {written}",
         ]
     )

@@ -44,7 +44,12 @@ class BoardModel:
 
     @property
     def measured(self) -> bool:
-        """Whether milliseconds were measured, on a target that this machine can run."""
+        """Whether milliseconds were measured."""
+        return False
+
+    @property
+    def here(self) -> bool:
+        """Whether they are this machine's."""
         return False
 
     @property

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,28 +20,44 @@ from slimdeploy.latency.table import LayerTime
 
 WORKER = "slimdeploy.latency.worker"
 PROGRESS_S = 10.0
+CALLS = (8, 400)  # of a layer: timed, at least and at most
+
+Ask = Callable[[Kind, Widths], dict[str, Any]]  # times one convolution: `ms`, `noise_ms`, `calls`, `backend`, `version`
 
 log = logging.getLogger("slimdeploy.latency")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerTimes:
-    """What a worker measured: times by kind, and the runtime's name and version."""
+    """What was measured: times by kind, the runtime's name and version, and its threads where it tells them."""
 
     layers: Mapping[Kind, tuple[LayerTime, ...]]
     backend: str
     version: str
+    threads: int | None = None
+
+
+@contextmanager
+def worker_here(config: LatencyConfig, backend: str) -> Iterator[Ask]:
+    """Give what times convolutions in a worker process on this machine.
+
+    Raises:
+        DeviceError: the worker died, or gave no answer in time.
+    """
+    with Worker("the latency table", threads=config.threads, timeout_s=config.timeout_s, module=WORKER) as worker:
+        yield lambda kind, widths: _ask(worker, kind, widths, config, backend)
 
 
 def time_layers(
-    wanted: Mapping[Kind, tuple[Widths, ...]], config: LatencyConfig, *, backend: str, progress: Path
+    wanted: Mapping[Kind, tuple[Widths, ...]], config: LatencyConfig, ask: Ask, *, where: str, progress: Path
 ) -> LayerTimes:
     """Time convolutions one by one.
 
     Args:
         wanted: widths by kind.
         config: precision, threads, and how long each is timed.
-        backend: the runtime.
+        ask: times one.
+        where: the runtime, or the board, which an earlier measurement must share to be gone on with.
         progress: a file that each time is added to, one JSON object a line. What it holds of the same settings is not
             measured again; it is left for the caller to remove.
 
@@ -49,20 +66,17 @@ def time_layers(
         ArtifactError: the runtime cannot run a convolution.
         MissingDependency: the runtime is not installed.
     """
-    done = _resumed(progress, config, backend)
+    done = _resumed(progress, config, where)
     total, started, told = count(wanted), time.perf_counter(), time.perf_counter()
     begun = len(done)
     if begun:
         log.info("latency: %d of %d layers measured already", begun, total)
-    with (
-        Worker("the latency table", threads=config.threads, timeout_s=config.timeout_s, module=WORKER) as worker,
-        progress.open("a", encoding="utf-8") as stream,
-    ):
+    with progress.open("a", encoding="utf-8") as stream:
         for kind, widths in wanted.items():
             for inputs, outputs in widths:
                 if (key := _key(kind, inputs, outputs)) in done:
                     continue
-                done[key] = _ask(worker, kind, (inputs, outputs), config, backend)
+                done[key] = ask(kind, (inputs, outputs))
                 stream.write(json.dumps({"key": key, **done[key]}) + "\n")
                 stream.flush()
                 if (now := time.perf_counter()) - told >= PROGRESS_S:
@@ -70,7 +84,7 @@ def time_layers(
                     log.info("latency: %d of %d layers, about %.0f s left", len(done), total, left_s)
     layers = {kind: tuple(_layer_time(done, kind, at) for at in widths) for kind, widths in wanted.items()}
     last = next(reversed(done.values()))
-    return LayerTimes(layers=layers, backend=last["backend"], version=last["version"])
+    return LayerTimes(layers=layers, backend=last["backend"], version=last["version"], threads=last.get("threads"))
 
 
 def _ask(worker: Worker, kind: Kind, widths: Widths, config: LatencyConfig, backend: str) -> dict[str, Any]:
@@ -97,10 +111,10 @@ def _layer_time(done: Mapping[str, Mapping[str, Any]], kind: Kind, widths: Width
     )
 
 
-def _resumed(progress: Path, config: LatencyConfig, backend: str) -> dict[str, dict[str, Any]]:
+def _resumed(progress: Path, config: LatencyConfig, where: str) -> dict[str, dict[str, Any]]:
     """Return what an earlier, interrupted measurement of the same settings left; start the file if there is none."""
     settings = {
-        "backend": backend, "precision": config.precision, "threads": config.threads or usable_cores(),
+        "backend": where, "precision": config.precision, "threads": config.threads or usable_cores(),
         "layer_s": config.layer_s,
     }  # fmt: skip
     lines = progress.read_text(encoding="utf-8").splitlines() if progress.exists() else []

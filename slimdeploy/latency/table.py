@@ -70,6 +70,8 @@ class LatencyTable:
         layers: times by kind of convolution.
         wholes: whole networks of different widths; they give what the sum over the layers leaves out.
         environment: machine and versions.
+        device: address of the board that it was measured on; "" for this machine.
+        simulated: whether recorded files stood for that board, so that no figure is a board's.
     """
 
     target: str
@@ -83,16 +85,25 @@ class LatencyTable:
     layers: Mapping[Kind, tuple[LayerTime, ...]]
     wholes: tuple[WholeTime, ...]
     environment: Mapping[str, Any]
+    device: str = ""
+    simulated: bool = False
 
     @property
     def measured(self) -> bool:
-        """Whether milliseconds were measured, on a target that this machine can run."""
+        """Whether milliseconds were measured."""
         return True
+
+    @property
+    def here(self) -> bool:
+        """Whether they are this machine's, which can then time whole plans, too."""
+        return not self.device
 
     @property
     def source(self) -> str:
         """What a plan that rests on this table says of it."""
-        return f"table measured on {self.target} with {self.backend} {self.backend_version}, {self.threads} threads"
+        place = f"{self.target} at {self.device}" if self.device else self.target
+        place += ", a simulated board and no Jetson," if self.simulated else ""
+        return f"table measured on {place} with {self.backend} {self.backend_version}, {self.threads} threads"
 
     @cached_property
     def fit(self) -> tuple[float, float]:

@@ -17,11 +17,11 @@ from slimdeploy.backends.protocol import INPUT, Session
 from slimdeploy.backends.registry import backend_for
 from slimdeploy.bench import worker
 from slimdeploy.bench.stats import SIGMAS_PER_MAD, mad
+from slimdeploy.latency.measure import CALLS
 from slimdeploy.latency.shapes import Kind
 from slimdeploy.records import Artifact, ModelSpec
 
 UNTIMED_CALLS = 3
-CALLS = (8, 400)  # timed, at least and at most
 
 
 def time_layer(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from slimdeploy._cores import usable_cores
 from slimdeploy._needs import needs
-from slimdeploy.bench.environment import environment
-from slimdeploy.bench.measure import measure
 from slimdeploy.bench.stats import SIGMAS_PER_MAD, mad
 from slimdeploy.channels import Coupling
-from slimdeploy.configs import BenchConfig, LatencyConfig
+from slimdeploy.configs import LatencyConfig
 from slimdeploy.errors import TargetError, UsageError
 from slimdeploy.latency.measure import LayerTimes, time_layers
 from slimdeploy.latency.shapes import changeable, count, to_measure
@@ -23,22 +23,33 @@ from slimdeploy.latency.table import LatencyTable, WholeTime, write_table
 from slimdeploy.lineage import file_input, refuse_existing, stage_run
 from slimdeploy.records import Target
 from slimdeploy.stages._built import build, coupling_of, cut_copy, runs_here
+from slimdeploy.stages._timers import Board, Timer, timer_here, timer_on_board
 from slimdeploy.stages.widths import Widths, equal_shares, random_widths, units_of
 
 if TYPE_CHECKING:
     from torch import nn
 
 TABLE = "table.json"
+SAMPLES = ".samples.jsonl"  # in place of the table's .json: what a board measured, a line a layer
 CLASSES = tuple(f"class {i}" for i in range(80))  # of a network without a checkpoint, as many as COCO has
 EVEN = (0.0, 0.5, 0.75)  # shares removed from every group of the first whole networks; the others are random
 
 log = logging.getLogger("slimdeploy.latency")
 
 
-def latency(weights: Path | None, target: Target, config: LatencyConfig, out: Path, *, trust: bool = False) -> Path:
+def latency(
+    weights: Path | None,
+    target: Target,
+    config: LatencyConfig,
+    out: Path,
+    *,
+    trust: bool = False,
+    board: Board | None = None,
+) -> Path:
     """Measure a latency table and write it to the file `out`.
 
-    Interrupted, it leaves what it measured beside `out`, and the same command goes on from there.
+    Interrupted, it leaves what it measured beside `out`, and the same command goes on from there. What is measured on
+    a board leaves every layer's raw samples beside `out`, too.
 
     Args:
         weights: whose convolutions to measure; None takes `config.network` with new weights.
@@ -46,20 +57,25 @@ def latency(weights: Path | None, target: Target, config: LatencyConfig, out: Pa
         config: input size, precision, threads, and how long each layer is timed.
         out: the .json file to write.
         trust: open `weights` even if it holds unknown objects.
+        board: what to measure on; None measures on this machine.
 
     Returns:
         `out`.
 
     Raises:
-        TargetError: the target's runtime does not run on this machine.
+        TargetError: the target's runtime does not run on this machine, and no board was named.
         CheckpointError: `weights` is missing, damaged, unsafe or no YOLO.
         UsageError: the network is none whose channels can be coupled.
         OutputExists: `out` is there already.
-        DeviceError: a worker process died, or gave no answer in time.
+        DeviceError: a worker process died or gave no answer in time; or the board is another one, or failed.
     """
     with needs("train"):
         from slimdeploy.yolo import checkpoint, training
-    require_here(target)
+    samples = out.with_suffix(SAMPLES)
+    if board is None:
+        require_here(target)
+    else:
+        refuse_existing(samples)
     refuse_existing(out)
     if not out.parent.is_dir():
         raise UsageError(f"no folder {out.parent}", wanted="an existing folder for the table")
@@ -71,11 +87,20 @@ def latency(weights: Path | None, target: Target, config: LatencyConfig, out: Pa
     progress = out.with_name(f".{out.name}.progress")
     wanted = to_measure(coupling, config.alignment)
     log.info("latency: %d shapes of %d convolutions", count(wanted), len(changeable(coupling)))
-    times = time_layers(wanted, config, backend=target.runtime, progress=progress)
-    table = _with_wholes(module, coupling, _table(times, target, config, weights), target, config)
+    with _timer(target, config, board) as timer:
+        times = time_layers(wanted, config, timer.layer, where=timer.where, progress=progress)
+        table = _table(times, target, config, weights, timer)
+        table = _with_wholes(module, coupling, table, target, config, timer)
     write_table(table, out)
-    progress.unlink()
+    if board is None:
+        progress.unlink()
+    else:
+        progress.replace(samples)
     return out
+
+
+def _timer(target: Target, config: LatencyConfig, board: Board | None) -> AbstractContextManager[Timer]:
+    return timer_here(target.runtime, config) if board is None else timer_on_board(board, target, config)
 
 
 def latency_folder(weights: Path, target: Target, config: LatencyConfig, out: Path, *, trust: bool = False) -> Path:
@@ -91,30 +116,40 @@ def require_here(target: Target) -> None:
         raise TargetError(
             f"the target {target.name} runs {target.runtime}, which this machine cannot time",
             wanted="a target that runs onnxruntime or openvino",
-            do=f"plan by the model of its board: slimdeploy prune --target {target.name} without --table",
+            do="measure on the board: --device ssh://user@board; or plan by the model of it: "
+            f"slimdeploy prune --target {target.name} without --table",
         )
 
 
-def _table(times: LayerTimes, target: Target, config: LatencyConfig, weights: Path | None) -> LatencyTable:
+def _table(
+    times: LayerTimes, target: Target, config: LatencyConfig, weights: Path | None, timer: Timer
+) -> LatencyTable:
     return LatencyTable(
         target=target.name,
         backend=times.backend,
         backend_version=times.version,
         precision=config.precision,
-        threads=config.threads or usable_cores(),
+        threads=times.threads or config.threads or usable_cores(),
         imgsz=(config.imgsz, config.imgsz),
         alignment=config.alignment,
         network=weights.name if weights else config.network,
         layers=times.layers,
         wholes=(),
-        environment=environment(),
+        environment=timer.environment,
+        device=timer.device,
+        simulated=timer.simulated,
     )
 
 
 def _with_wholes(
-    module: nn.Module, coupling: Coupling, table: LatencyTable, target: Target, config: LatencyConfig
+    module: nn.Module,
+    coupling: Coupling,
+    table: LatencyTable,
+    target: Target,
+    config: LatencyConfig,
+    timer: Timer,
 ) -> LatencyTable:
-    """Time whole networks of different widths, in turns, and note what the table says of each."""
+    """Time whole networks of different widths, and note what the table says of each."""
     chosen = whole_widths(coupling, config)
     with tempfile.TemporaryDirectory() as folder:
         artifacts = []
@@ -124,17 +159,17 @@ def _with_wholes(
             name = f"whole{number}"
             artifact = build(made, name, Path(folder), target=target, imgsz=config.imgsz, precision=config.precision)
             artifacts.append((name, artifact))
-        bench = BenchConfig(samples=config.samples, rounds=6, threads=config.threads, timeout_s=config.timeout_s)
-        measured = measure(artifacts, bench, backend=table.backend)
-    wholes = tuple(
-        WholeTime(
-            layers_ms=layers_ms(table, coupling, widths),
-            measured_ms=1e3 * median(one.samples_s),
-            noise_ms=1e3 * SIGMAS_PER_MAD * mad(one.samples_s),
-        )
-        for widths, one in zip(chosen, measured, strict=True)
-    )
+        measured = timer.wholes(artifacts)
+    wholes = tuple(_whole(table, coupling, one, samples_s) for one, samples_s in zip(chosen, measured, strict=True))
     return dataclasses.replace(table, wholes=wholes)
+
+
+def _whole(table: LatencyTable, coupling: Coupling, widths: Widths, samples_s: Sequence[float]) -> WholeTime:
+    return WholeTime(
+        layers_ms=layers_ms(table, coupling, widths),
+        measured_ms=1e3 * median(samples_s),
+        noise_ms=1e3 * SIGMAS_PER_MAD * mad(samples_s),
+    )
 
 
 def whole_widths(coupling: Coupling, config: LatencyConfig) -> list[Widths]:

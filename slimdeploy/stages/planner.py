@@ -28,7 +28,11 @@ class Forecast(Protocol):
 
     @property
     def measured(self) -> bool:
-        """Whether they were measured, on a target that this machine can run."""
+        """Whether they were measured."""
+
+    @property
+    def here(self) -> bool:
+        """Whether they are this machine's, which can then time whole plans, too."""
 
     @property
     def fixed_ms(self) -> float:

@@ -147,7 +147,7 @@ def decide(
         return _by_share(module, coupling, known, config, means.data)
     forecast = _forecast(coupling, config, means)
     aim = _aim(module, coupling, known, config, means, forecast)
-    return plan_by_measuring(aim, config) if measuring and forecast.measured else plan_by_forecast(aim, config)
+    return plan_by_measuring(aim, config) if measuring and forecast.here else plan_by_forecast(aim, config)
 
 
 def _forecast(coupling: Coupling, config: PruneConfig, means: Means) -> Forecast:

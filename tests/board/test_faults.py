@@ -9,12 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from sshd_board import descendants, kill, make_key, write_script
+from sshd_board import descendants, kill, make_key, when, write_script
 
 from slimdeploy.board import release
 
@@ -83,22 +82,6 @@ def processes(*words: str) -> list[int]:
         if all(word in line for word in words):
             found.append(int(entry.parent.name))
     return found
-
-
-def when(condition, act) -> threading.Thread:
-    """Do something as soon as a condition holds, beside what the test does."""
-
-    def watch():
-        ends = time.monotonic() + 60
-        while time.monotonic() < ends:
-            if condition():
-                act()
-                return
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
 
 
 def received_bytes(board) -> int:

@@ -162,6 +162,7 @@ def test_doctor_works_without_any_extra_and_names_the_pip_lines():
         pytest.param(["bench", "model.onnx", "--out", "out"], id="bench"),
         pytest.param(["compare", "run", "--html", "report.html"], id="compare"),
         pytest.param(["run", "recipe.toml", "--out", "out"], id="run"),
+        pytest.param(["search", "search.toml", "--out", "out"], id="search"),
         pytest.param(["demo", "--out", "out"], id="demo"),
         pytest.param(["visdrone", "run", "--out", "out"], id="visdrone"),
     ],

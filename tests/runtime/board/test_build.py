@@ -62,6 +62,16 @@ def test_trtexec_builds_where_the_module_is_missing(bundle, with_trtexec_alone, 
     assert json.loads(capsys.readouterr().out)["cached"] is True
 
 
+def test_trtexec_gets_the_shapes_of_a_bundle_that_leaves_the_number_of_images_open(bundle, with_trtexec_alone):
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    manifest["input"].update(shape=[4, 3, 64, 96], dynamic_batch=True)
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert agent.main(["build", "--bundle", str(bundle), "--json"]) == 0
+    (engine,) = (bundle / "engines").glob("*.engine")
+    said = engine.read_text(encoding="utf-8")
+    assert "--minShapes=images:1x3x64x96 --optShapes=images:4x3x64x96 --maxShapes=images:4x3x64x96" in said
+
+
 def test_a_trtexec_that_fails_is_told_with_its_first_error(bundle, with_trtexec_alone, capsys):
     script = "echo '[TensorRT v100300]'; [ $1 = --help ] && exit 0; echo '[E] no kernel for /model.0/conv'; exit 1"
     write_program(with_trtexec_alone / "usr/src/tensorrt/bin/trtexec", script)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 
 import cv2
@@ -162,3 +163,21 @@ def test_a_model_of_another_task_is_refused(bundle, tmp_path):
 
 def test_thresholds_out_of_range_are_refused(bundle):
     assert run_agent(bundle, "run", "0", "--conf", "2").code == 2
+
+
+def test_a_read_that_never_comes_back_is_told_and_ends_when_patience_does(monkeypatch):
+    from slimdeploy.board import frames
+
+    monkeypatch.setattr(frames, "CLOSE_S", 0.1)
+    hung = threading.Event()
+
+    def never():
+        hung.wait()
+        yield from ()
+
+    said = []
+    latest = Latest(Source("camera", True, never), 0.2, said.append)
+    assert list(latest) == []
+    latest.close()
+    hung.set()
+    assert said[0] == "camera gives no frame"

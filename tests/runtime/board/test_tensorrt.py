@@ -20,7 +20,10 @@ from slimdeploy.board import agent, cudart, tensorrt_calls, trtexec
 from slimdeploy.board.build import graph_for
 from slimdeploy.board.bundle import read_bundle
 from slimdeploy.board.errors import ArtifactError, MissingDependency
+from slimdeploy.board.machine import Machine
+from slimdeploy.board.sessions import Engines
 from slimdeploy.board.tensorrt_calls import Request, build_plan
+from slimdeploy.board.timing import Timer
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a libcudart with")
 
@@ -167,6 +170,18 @@ def test_an_engine_that_was_altered_is_not_loaded(bundle, use, capsys):
     assert "is not what was built" in err
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_graph_is_timed_on_memory_of_the_gpu_that_is_given_back(use, bundle, version, library):
+    module = use(version)
+    timer = Timer(Engines(machine=Machine(), cache=Path("unused")))
+    graph = (bundle / "model.fp32.onnx").read_bytes()
+    told = timer.time(graph, precision="fp32", budget_s=0.0, calls=(5, 9))
+    assert (len(told["samples_s"]), told["backend"], told["version"]) == (5, "tensorrt", module.__version__)
+    timer.time(graph, precision="fp32", budget_s=0.0, calls=(5, 9))
+    assert module.world.asked["timing_cache"] == b"learned"
+    assert ctypes.c_int.in_dll(ctypes.CDLL(str(library)), "live").value == 0
+
+
 def test_an_engine_of_another_version_is_refused(use, bundle):
     graph = (bundle / "model.fp32.onnx").read_bytes()
     plan, _ = build_plan(use("10.3"), Request(onnx=graph, precision="fp32", shapes={}))
@@ -206,6 +221,22 @@ def test_trtexec_gets_the_flags_of_its_version(version, precision, has, lacks):
     assert has <= set(argv)
     assert not lacks & set(argv)
     assert {"--onnx=m.onnx", "--saveEngine=e", "--timingCacheFile=t"} <= set(argv)
+
+
+@pytest.mark.parametrize("version", [(8, 2), (8, 6), (10, 3), (11, 4)])
+def test_trtexec_is_told_how_many_images_a_call_may_hold_where_the_graph_leaves_that_open(version):
+    shapes = {"images": (8, 3, 384, 640)}
+    files = trtexec.Files(onnx=Path("m.onnx"), engine=Path("e"), timing_cache=Path("t"), shapes=shapes)
+    told = [one for one in trtexec.command(Path("trtexec"), version, files, precision="fp16") if "Shapes" in one]
+    sizes = {"min": "1x3x384x640", "opt": "8x3x384x640", "max": "8x3x384x640"}
+    assert told == [f"--{which}Shapes=images:{size}" for which, size in sizes.items()]
+    on_dla = trtexec.command(Path("trtexec"), version, files, precision="fp16", dla_core=0)
+    assert "--minShapes=images:8x3x384x640" in on_dla
+
+
+def test_a_static_graph_names_no_shapes_to_trtexec():
+    files = trtexec.Files(onnx=Path("m.onnx"), engine=Path("e"), timing_cache=Path("t"))
+    assert "Shapes" not in " ".join(trtexec.command(Path("trtexec"), (10, 3), files, precision="fp16"))
 
 
 @pytest.mark.parametrize(

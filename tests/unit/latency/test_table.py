@@ -82,6 +82,13 @@ def test_a_table_survives_being_written_and_read(tmp_path):
     assert read_table(tmp_path / "table.json") == table()
 
 
+def test_a_table_of_a_board_says_which_and_whether_it_was_simulated_and_is_not_timed_here(tmp_path):
+    write_table(table(device="ssh://drone", simulated=True), tmp_path / "table.json")
+    known = read_table(tmp_path / "table.json")
+    assert (known.here, known.measured, table().here) == (False, True, True)
+    assert "cpu at ssh://drone, a simulated board and no Jetson, with onnxruntime" in known.source
+
+
 @pytest.mark.parametrize(
     "change",
     [
