@@ -85,7 +85,8 @@ class Trials:
         return GateError(
             f"the plan kills all positives: of {before} on the images, none is left; alone, these take most: {named}",
             wanted="a plan after which the network still finds something",
-            do="ask for less, or for another --criterion, or give real images with --data",
+            do="ask for less, or take it in passes with fine-tuning between them (passes = 2 in a recipe), or ask for "
+            "another --criterion, or give real images with --data",
         )
 
     def _tried(self, unit: Unit, width: int) -> Sensitivity:
