@@ -333,6 +333,10 @@ def test_a_bundle_without_limits_names_none(fp32):
         pytest.param(("--precision", "int8"), "name their YAML with --data", id="int8 without data"),
         pytest.param(("--precision", "int8", "--target", "nano"), "nano does not gain from int8", id="int8 on a Nano"),
         pytest.param(("--opset", "18", "--target", "orin-nx-16gb"), "17 or less", id="opset above the target's"),
+        pytest.param(
+            ("--max-drop", "0.5"), "--max-drop with fp32; wanted: --precision int8", id="a bound without int8"
+        ),
+        pytest.param(("--calibrator", "mse"), "--calibrator with fp32", id="a calibrator without int8"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(tiny_weights, tmp_path, monkeypatch, capsys, flags, says):
