@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
 RETRY_S = 0.5  # between two tries to open a camera that went away
+SILENT_S = 10.0  # after which a camera that gives nothing is told of
 CLOSE_S = 5.0  # for the last read of a camera that hangs; OpenCV itself gives up a stream after 30 s
 
 
@@ -107,12 +108,26 @@ class Latest:
     def __iter__(self) -> Iterator[Frame]:
         """Give the newest frame each time; wait where there is none yet."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._frame is not None or self._over)
-                frame, self._frame = self._frame, None
+            frame = self._newest()
             if frame is None:
                 return
             yield frame
+
+    def _newest(self) -> Frame | None:
+        """The newest frame, once there is one; None at the end, also of a read that OpenCV never comes back from."""
+        with self._changed:
+            if not self._changed.wait_for(
+                self._ready, self._patience_s + 2 * RETRY_S if self._patience_s else SILENT_S
+            ):
+                self._tell(f"{self._source.name} gives no frame")
+                if self._patience_s:
+                    return None
+                self._changed.wait_for(self._ready)
+            frame, self._frame = self._frame, None
+        return frame
+
+    def _ready(self) -> bool:
+        return self._frame is not None or self._over
 
     def close(self) -> None:
         """Stop reading, and wait for a read that is going on: OpenCV aborts a process that ends within one."""
@@ -148,6 +163,11 @@ class Latest:
             self.dropped += self._frame is not None
             self._frame = frame
             self._changed.notify_all()
+
+
+def leave_cores_to_the_engine() -> None:
+    """Let OpenCV scale frames in the thread that asks: its helpers would wait, spinning, for cores that are taken."""
+    _opencv().setNumThreads(1)
 
 
 def _opencv() -> Any:
