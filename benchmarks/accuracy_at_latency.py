@@ -15,7 +15,9 @@ what it depends on, so that it goes on where it was stopped. At every speed-up, 
 
 and dense, trained on for as many epochs as the others are fine-tuned. The controls' one number (threshold, ratio,
 width) is found by measuring until the speed-up is within 5 %; the small input is the multiple of 32 whose measured
-speed-up comes nearest. `--contenders` may also name planner-magnitude, planner-taylor and planner-random: the planner
+speed-up comes nearest. At 3.0 the planner prunes in two passes, with half of the epochs of fine-tuning after the first,
+since a cut at once leaves no positives and is refused. All is trained at the learning rate that dense was trained at.
+`--contenders` may also name planner-magnitude, planner-taylor and planner-random: the planner
 with another criterion.
 
 The work has three parts, and `--until` stops after one: `cut` measures and wants a quiet machine, `tuned` trains, so
@@ -49,9 +51,17 @@ from slimdeploy.accuracy.bootstrap import paired_bootstrap
 from slimdeploy.bench import stats
 from slimdeploy.bench.measure import measure
 from slimdeploy.channels import Coupling
-from slimdeploy.configs import BenchConfig, ExportConfig, FinetuneConfig, LatencyConfig, PruneConfig, ValConfig
+from slimdeploy.configs import (
+    BenchConfig,
+    DenseConfig,
+    ExportConfig,
+    FinetuneConfig,
+    LatencyConfig,
+    PruneConfig,
+    ValConfig,
+)
 from slimdeploy.data.dataset import read_dataset
-from slimdeploy.lineage import file_input, read_json, stage_run, write_json
+from slimdeploy.lineage import file_input, read_json, read_run, stage_run, write_json
 from slimdeploy.pipeline import Step, ensure
 from slimdeploy.records import as_json
 from slimdeploy.stages._built import build, coupling_of, cut_copy
@@ -71,6 +81,8 @@ from slimdeploy.yolo import checkpoint
 NAME = "accuracy_at_latency"
 IMGSZ = 320
 TARGET = load_target("cpu")
+PASSES = {3.0: 2}  # of the planner; at other speed-ups one
+LR0 = DenseConfig().lr0
 NEAR = 0.05  # of the speed-up asked for
 HALVINGS = 8
 BARS = {2.0: 1.0, 3.0: 2.5}  # points of mAP50-95 lost against dense
@@ -132,8 +144,10 @@ class Suite:
         weights, side = self.cut(name, speedup)
         folder = name if name == "dense" else f"{speedup:g}/{name}"
         teacher = self.dense if name == "planner-distilled" else None
-        whole = name in ("narrow", "planner-shape")
-        return self._tuned(folder, weights, teacher=teacher, whole=whole, imgsz=side), side
+        epochs = self.budget.whole if name in ("narrow", "planner-shape") else self.budget.epochs
+        if name.startswith("planner") and name != "planner-shape" and PASSES.get(speedup, 1) == 2:
+            epochs -= epochs // 2  # the others went into the first pass
+        return self._tuned(folder, weights, teacher=teacher, epochs=epochs, imgsz=side), side
 
     def scored(self, names: Sequence[str], speedup: float) -> Path:
         """Export, time and score contenders at a speed-up; return the folder of `bench`."""
@@ -161,20 +175,26 @@ class Suite:
     def _measure_table(self, out: Path) -> None:
         latency_folder(self.dense, TARGET, LatencyConfig(imgsz=IMGSZ), out)
 
-    def _planned(self, speedup: float, criterion: str = PruneConfig.criterion) -> Path:
+    def _planned(self, speedup: float, criterion: str = "bn_gamma") -> Path:
+        """Return the planner's network, in one pass or in two with fine-tuning between them."""
+        name = f"{speedup:g}/planner-{criterion}"
+        if PASSES.get(speedup, 1) == 1:
+            return self._pruned(name, self.dense, speedup, criterion)
+        first = self._pruned(f"{name}-1", self.dense, speedup**0.5, criterion)
+        reached = read_run(first.parent)["results"]["reached"]
+        between = self._tuned(f"{name}-1", first, epochs=self.budget.epochs // 2)
+        return self._pruned(f"seed{self.budget.seed}/{name}-2", between, speedup / reached, criterion)
+
+    def _pruned(self, name: str, weights: Path, speedup: float, criterion: str) -> Path:
         config = PruneConfig(speedup=speedup, imgsz=IMGSZ, criterion=criterion)
         means = Means(target=TARGET, table=self.table, data=self.budget.data)
-        make = lambda out: prune(self.dense, config, out, means=means)  # noqa: E731
-        return self._step(f"{speedup:g}/planner-{criterion}", config, self.dense, make, stage="prune") / PRUNED
+        make = lambda out: prune(weights, config, out, means=means)  # noqa: E731
+        return self._step(name, config, weights, make, stage="prune") / PRUNED
 
-    def _tuned(
-        self, name: str, weights: Path, *, teacher: Path | None = None, whole: bool = False, imgsz: int = IMGSZ
-    ) -> Path:
-        epochs = self.budget.whole if whole else self.budget.epochs
+    def _tuned(self, name: str, weights: Path, *, epochs: int, teacher: Path | None = None, imgsz: int = IMGSZ) -> Path:
         config = FinetuneConfig(
-            epochs=epochs, imgsz=imgsz, seed=self.budget.seed, device="cpu", lr0=0.002 if whole else 0.001,
-            close_mosaic=max(1, epochs // 5),
-        )  # fmt: skip
+            epochs=epochs, imgsz=imgsz, seed=self.budget.seed, device="cpu", lr0=LR0, close_mosaic=max(1, epochs // 4)
+        )
         make = lambda out: finetune(weights, self.budget.data, config, out, teacher=teacher)  # noqa: E731
         return self._step(f"seed{self.budget.seed}/{name}", config, weights, make, stage="finetune") / TUNED
 

@@ -141,7 +141,7 @@ def main() -> None:
         print(
             f"{name}: {one['p50_ms_alone']:.2f} ms alone, {one['p50_ms_in_company']:.2f} ms in company, ratio "
             f"{one['ratio']:.3f} [{low:.3f}, {high:.3f}], waiting keeps {one['idle_cores']:.4f} cores busy"
-            f"{'' if one['quiet_machine'] else '; the machine was not quiet, so run it again'}; "
+            f"{'; the machine was not quiet, so run it again' if one['quiet_machine'] is False else ''}; "
             f"bar {BAR:.0%}: {'met' if abs(one['ratio'] - 1) <= BAR else 'NOT met'}"
         )
 

@@ -121,7 +121,7 @@ def main() -> None:
             print(f"  {name}: {median(rate):.1f} images/s, {shares[name]:.3f} of the bare session")
         for name in (ONE_BY_ONE, STREAM):
             print(f"  bar {BAR} {name}: {'met' if shares[name] >= BAR and same else 'NOT met'}")
-        found[str(model.parent.name)] = {
+        found[f"{model.parent.name}/{model.name}"] = {
             "parameters": artifact.parameters, "macs": artifact.macs, "share_of_bare": shares, "images_per_s": rates,
             "apart_from_predict": apart, "same_boxes": same,
         }  # fmt: skip

@@ -43,8 +43,11 @@ def commands(model: Path, data: Path, folder: Path) -> dict[str, list[str]]:
 def run(command: list[str], folder: Path) -> tuple[float, str]:
     """Return how long a command took, in seconds, and what it printed."""
     started = time.perf_counter()
-    ended = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    return time.perf_counter() - started, ended.stdout
+    ended = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    if ended.returncode != 0:
+        sys.exit(f"{' '.join(command[3:])} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
+    return seconds, ended.stdout
 
 
 def main() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from slimdeploy._cores import usable_cores
 from slimdeploy.accuracy import coco
 from slimdeploy.accuracy.boxes import Scorer, Scores, Truths
 from slimdeploy.accuracy.lanes import Lease, in_order, open_lanes
+from slimdeploy.backends.outputs import require_finite, require_layout
 from slimdeploy.backends.protocol import INPUT, OUTPUT, Session
 from slimdeploy.backends.registry import backend_for
 from slimdeploy.board.boxes import Detections, Floats
@@ -20,7 +23,7 @@ from slimdeploy.board.letterbox import Placement, letterbox
 from slimdeploy.configs import ValConfig
 from slimdeploy.data.dataset import Dataset, label_path, read_labels
 from slimdeploy.data.images import read_image
-from slimdeploy.errors import ArtifactError, DataError, UsageError
+from slimdeploy.errors import DataError, UsageError
 from slimdeploy.records import Accuracy, Artifact, ModelSpec
 
 log = logging.getLogger("slimdeploy.accuracy")
@@ -64,6 +67,24 @@ def require_detector(artifact: Artifact) -> None:
             wanted="a detector",
             do="leave --data out of bench to measure latency alone, and score accuracy with ultralytics' own val",
         )
+
+
+def require_scorable(dataset: Dataset, split: str) -> None:
+    """Look at a split before minutes of measuring: every image must decode, and some must have labels.
+
+    Raises:
+        DataError: an image or a row of labels is damaged, or there are no labels.
+    """
+    paths = dataset.images(split)
+    if not any([read_labels(label_path(path), dataset.classes) for path in paths]):
+        raise _without_labels(dataset, split)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for _ in pool.map(lambda path: read_image(path).shape, paths):
+            pass
+
+
+def _without_labels(dataset: Dataset, split: str) -> DataError:
+    return DataError(f"the {split} split of {dataset.path} has no labels", wanted="one or more boxes to score against")
 
 
 def evaluate(
@@ -110,9 +131,7 @@ def evaluate(
             truths.append(truth)
         progress.tell(len(truths))
     if not any(len(truth.labels) for truth in truths):
-        raise DataError(
-            f"the {config.split} split of {dataset.path} has no labels", wanted="one or more boxes to score against"
-        )
+        raise _without_labels(dataset, config.split)
     return _accuracy(scorer(detections, truths, config.max_det), truths, dataset, config.split)
 
 
@@ -161,18 +180,9 @@ def _sample(path: Path, classes: tuple[str, ...], into: Floats) -> tuple[Placeme
 
 def _infer(session: Session, spec: ModelSpec, images: Floats, name: str) -> Floats:
     outputs = session.run({INPUT: images})
-    output = np.asarray(outputs[OUTPUT], dtype=np.float32) if OUTPUT in outputs else np.empty(0, np.float32)
-    if output.ndim != 3 or output.shape[0] != spec.batch or output.shape[1] != 4 + len(spec.classes):
-        raise ArtifactError(
-            f"{name} gives an output of shape {output.shape}",
-            wanted=f"({spec.batch}, {4 + len(spec.classes)}, anchors), the raw head",
-            do="export it with 'slimdeploy export'",
-        )
-    if not np.isfinite(output).all():
-        raise ArtifactError(
-            f"{name} gives NaN or infinity", wanted="finite boxes and scores", do="train or export it again"
-        )
-    return output
+    require_layout(outputs, spec, spec.batch, name)
+    require_finite(outputs, name)
+    return np.asarray(outputs[OUTPUT], dtype=np.float32)
 
 
 def _boxes(output: Floats, placement: Placement, config: ValConfig) -> Detections:

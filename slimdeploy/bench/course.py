@@ -66,6 +66,7 @@ class Course:
             threads=self.config.threads or usable_cores(),
             batch=self.batch,
             seed=self.config.seed,
+            profile=self.config.profile,
             frames=asked if self.config.end_to_end or self.config.fps else None,
         )
 

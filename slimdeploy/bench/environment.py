@@ -21,6 +21,7 @@ from slimdeploy.lineage import versions
 
 _SYS_CPU = Path("/sys/devices/system/cpu")
 _THERMAL = Path("/sys/class/thermal")
+_BOARD_MODEL = Path("/proc/device-tree/model")
 _MIB = 1 << 20
 
 
@@ -80,9 +81,13 @@ def gpus() -> list[dict[str, Any]]:
 
 
 def board() -> dict[str, Any]:
-    """Return a Jetson's power mode and the state of its GPU's clock; {} on other machines."""
-    clock, mode = telemetry.read_gpu_clock(), telemetry.read_power_mode()
-    known = {"power_mode": mode, **({**dataclasses.asdict(clock), "gpu_clock_locked": clock.locked} if clock else {})}
+    """Return a board's name, and a Jetson's power mode and the state of its GPU's clock; {} on other machines."""
+    clock, mode, model = telemetry.read_gpu_clock(), telemetry.read_power_mode(), read_text(_BOARD_MODEL)
+    known = {
+        "model": model.strip("\0") if model else None,
+        "power_mode": mode,
+        **({**dataclasses.asdict(clock), "gpu_clock_locked": clock.locked} if clock else {}),
+    }
     return {name: fact for name, fact in known.items() if fact is not None}
 
 
@@ -223,9 +228,3 @@ def _windows_peak_mib() -> float | None:
     if not read(kernel32.GetCurrentProcess(), ctypes.byref(counters), counters.cb):
         return None
     return float(counters.peak_working_set) / _MIB
-
-
-def same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two environments agree in what sets the speed, so that their figures may be compared."""
-    deciding = ("cpu_model", "cores_usable", "governor", "os", "versions")
-    return all(one.get(fact) == other.get(fact) for fact in deciding)

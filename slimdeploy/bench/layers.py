@@ -10,6 +10,14 @@ from slimdeploy.errors import ArtifactError, UsageError
 from slimdeploy.records import Artifact, LayerTime
 
 
+def require_profiler(backend: Backend) -> None:
+    """Raise UsageError unless the runtime has a profiler."""
+    if getattr(backend, "profile", None) is None:
+        raise UsageError(
+            f"the backend {backend.name} has no profiler", wanted="onnxruntime or openvino", do="leave --profile out"
+        )
+
+
 def layer_times(
     backend: Backend, artifact: Artifact, feeds: Tensors, *, threads: int, calls: int
 ) -> tuple[LayerTime, ...]:
@@ -18,12 +26,9 @@ def layer_times(
     Raises:
         UsageError: the runtime has no profiler.
     """
-    profile = getattr(backend, "profile", None)
-    if profile is None:
-        raise UsageError(
-            f"the backend {backend.name} has no profiler", wanted="onnxruntime or openvino", do="leave --profile out"
-        )
-    return tuple(profile(artifact, feeds, threads=threads, calls=calls))
+    require_profiler(backend)
+    profile: Any = backend
+    return tuple(profile.profile(artifact, feeds, threads=threads, calls=calls))
 
 
 def by_operator(layers: Sequence[LayerTime]) -> list[tuple[str, int, float]]:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any, BinaryIO
 
@@ -28,9 +29,9 @@ from slimdeploy.backends.registry import backend_for
 from slimdeploy.bench import nvml
 from slimdeploy.bench.environment import peak_memory_mib
 from slimdeploy.bench.frames import Frames
-from slimdeploy.bench.layers import layer_times
+from slimdeploy.bench.layers import layer_times, require_profiler
 from slimdeploy.bench.offered import offer
-from slimdeploy.errors import ArtifactError, SlimdeployError
+from slimdeploy.errors import SlimdeployError
 from slimdeploy.records import INFERENCE, Artifact, ModelSpec
 
 INPUTS = 4  # different images, taken in turn
@@ -62,6 +63,8 @@ class Bench:
         """Load the model; importing its runtime is not part of the time."""
         artifact = artifact_from_json(request["artifact"])
         backend = backend_for(artifact, request["backend"], trust=request["trust"])
+        if request.get("profile"):
+            require_profiler(backend)
         self.feeds = make_feeds(artifact.spec, batch=request["batch"], seed=request["seed"])
         held_mib = nvml.memory_used_mib()
         started = time.perf_counter()
@@ -80,7 +83,9 @@ class Bench:
         call = self._in_scope(request)
         first_s, outputs = call()
         if request.get("scope", INFERENCE) == INFERENCE:
-            refuse_non_finite(outputs)
+            assert self.artifact is not None
+            batch, name = len(self.feeds[0][INPUT]), Path(self.artifact.path).name
+            require_sound(outputs, self.artifact.spec, batch=batch, name=name)
         windows: list[list[float]] = []
         while not (stable := is_stable(windows)) and time.perf_counter() - started < request["limit_s"]:
             windows.append(_window(call))
@@ -194,17 +199,12 @@ def make_feeds(spec: ModelSpec, *, batch: int, seed: int) -> tuple[Tensors, ...]
     return tuple({INPUT: chance.random((batch, 3, *spec.imgsz), dtype=np.float32)} for _ in range(INPUTS))
 
 
-def refuse_non_finite(outputs: Tensors) -> None:
-    """Raise ArtifactError if an output holds NaN or infinity: such a model is broken, and its speed means nothing."""
-    import numpy as np
+def require_sound(outputs: Tensors, spec: ModelSpec, *, batch: int, name: str) -> None:
+    """Raise ArtifactError if the model is broken or laid out otherwise, so that its speed means nothing."""
+    from slimdeploy.backends.outputs import require_finite, require_layout
 
-    for name, values in outputs.items():
-        if not np.isfinite(values).all():
-            raise ArtifactError(
-                f"the model's output {name} holds NaN or infinity for an ordinary image",
-                wanted="finite numbers",
-                do="export it again, or take another precision",
-            )
+    require_layout(outputs, spec, batch, name)
+    require_finite(outputs, name)
 
 
 def serve(requests: Callable[[], bytes], answers: BinaryIO, handlers: Handlers) -> None:

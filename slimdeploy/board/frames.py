@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
 RETRY_S = 0.5  # between two tries to open a camera that went away
+SILENT_S = 10.0  # after which a camera that gives nothing is told of
+CLOSE_S = 5.0  # for the last read of a camera that hangs; OpenCV itself gives up a stream after 30 s
 
 
 @dataclass(frozen=True)
@@ -100,20 +102,39 @@ class Latest:
         self._frame: Frame | None = None
         self._over = False
         self._changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __iter__(self) -> Iterator[Frame]:
         """Give the newest frame each time; wait where there is none yet."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._frame is not None or self._over)
-                frame, self._frame = self._frame, None
+            frame = self._newest()
             if frame is None:
                 return
             yield frame
 
+    def _newest(self) -> Frame | None:
+        """The newest frame, once there is one; None at the end, also of a read that OpenCV never comes back from."""
+        with self._changed:
+            if not self._changed.wait_for(
+                self._ready, self._patience_s + 2 * RETRY_S if self._patience_s else SILENT_S
+            ):
+                self._tell(f"{self._source.name} gives no frame")
+                if self._patience_s:
+                    return None
+                self._changed.wait_for(self._ready)
+            frame, self._frame = self._frame, None
+        return frame
+
+    def _ready(self) -> bool:
+        return self._frame is not None or self._over
+
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading, and wait for a read that is going on: OpenCV aborts a process that ends within one."""
+        self._end()
+        self._reader.join(CLOSE_S)
+
+    def _end(self) -> None:
         with self._changed:
             self._over = True
             self._changed.notify_all()
@@ -132,7 +153,7 @@ class Latest:
                 self._tell(f"{self._source.name} went away; waiting for it")
             away = True
             time.sleep(RETRY_S)
-        self.close()
+        self._end()
 
     def _given_up(self, seen_s: float) -> bool:
         return 0 < self._patience_s < time.perf_counter() - seen_s
@@ -142,6 +163,11 @@ class Latest:
             self.dropped += self._frame is not None
             self._frame = frame
             self._changed.notify_all()
+
+
+def leave_cores_to_the_engine() -> None:
+    """Let OpenCV scale frames in the thread that asks: its helpers would wait, spinning, for cores that are taken."""
+    _opencv().setNumThreads(1)
 
 
 def _opencv() -> Any:

@@ -74,7 +74,7 @@ def reached_lines(plan: PrunePlan) -> list[str]:
 def sensitivity_lines(plan: PrunePlan) -> list[str]:
     """Return what the plan as a whole does to what the network finds, before any fine-tuning."""
     if plan.whole is None:
-        return []
+        return ["whether the network still finds anything was not checked: --data names images to try the plan on"]
     before, after = plan.whole.positives
     if not before:
         return ["the network finds nothing on the images it was tried on, so nothing shows what the plan costs"]

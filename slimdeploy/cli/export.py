@@ -76,6 +76,8 @@ def command(
         "dropins": None if dropins is None else parse(dropins),
     }
     settings = build(ExportConfig, flags, section(config, NAME))
+    if settings.precision != "int8":
+        refuse_int8_settings(flags, settings.precision)
     board = load_target(target)
     folder = export(weights, board, settings, out, data=data, trust=trust)
     manifest = read_manifest(folder)
@@ -84,6 +86,15 @@ def command(
     result |= {k: manifest[k] for k in ("calibration", "accuracy", "recommendation", "limits") if k in manifest}
     result["next"] = then
     show(result, text=as_text(folder, manifest, then), as_json=json)
+
+
+def refuse_int8_settings(flags: dict[str, Any], precision: str) -> None:
+    """Raise UsageError for a flag that only int8 heeds; a recipe may hold such settings for its other precisions."""
+    for name in ("calibrator", "calibration_images", "max_drop"):
+        if flags[name] is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} with {precision}", wanted="--precision int8, which alone heeds it"
+            )
 
 
 def parse_imgsz(text: str | None) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NAME = "gate"
 HEADER = ("model", "figure", "measured", "asked", "")
+OPEN = "the bound lies in its 95 % interval, so other images of this kind might give the other verdict"
 NOT_MEASURED = "\N{EN DASH}"
 
 
@@ -52,10 +53,11 @@ def command(
 
 
 def as_text(checks: Sequence[Check]) -> str:
-    """Return the checks as a table; what was not measured says why below it."""
+    """Return the checks as a table; below it, why a figure was not measured, and where more images might turn one."""
     rows = [
         (one.row, one.figure, NOT_MEASURED if one.missing else one.found, one.asked, "ok" if one.passed else "FAILED")
         for one in checks
     ]
     reasons = [f"{one.row} {one.figure} {one.found}" for one in checks if one.missing]
+    reasons += [f"{one.row} {one.figure}: {OPEN}" for one in checks if one.open]
     return "\n".join([table(HEADER, rows), *reasons])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy.bench import stats
-from slimdeploy.bench.environment import same_machine
+from slimdeploy.bench.machines import machines, same_machine
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import RECIPE_FILE, read_json
 from slimdeploy.records import Report, Row
@@ -18,7 +18,6 @@ from slimdeploy.report.read import bench_file, read_lineage, read_rows, read_wid
 
 RENDERED_NOTE = "Accuracy was scored on rendered scenes, not photographs."
 APART_NOTE = "These runs were not timed in turns: drift between them is in no interval."
-CPU_KEY = "cpu_model"
 
 
 def report_from(folders: Sequence[Path], *, across_machines: bool = False) -> Report:
@@ -121,13 +120,13 @@ def _prefixed(names: Sequence[str], runs: Sequence[tuple[tuple[str, int, int], .
 
 def _require_comparable(rows: Sequence[Row], *, across_machines: bool) -> list[str]:
     """Return the notes on what differs between rows, if that was allowed."""
-    machines = _distinct(row.latency.environment.get(CPU_KEY) for row in rows if row.latency)
+    timed = machines(one.environment for row in rows for one in (row.latency, row.end_to_end) if one)
     data = _distinct(row.accuracy.data for row in rows if row.accuracy)
     notes = []
-    for what, found in (("machines", machines), ("data sets", data)):
+    for what, found in (("machines", timed), ("data sets", data)):
         if len(found) < 2:
             continue
-        named = ", ".join(found)
+        named = "; ".join(found)
         if not across_machines:
             raise UsageError(
                 f"the rows are of different {what}: {named}",

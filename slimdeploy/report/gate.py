@@ -61,6 +61,8 @@ class Check:
         bound: what was asked.
         at_least: whether the bound is a lower one.
         missing: why there is no value, as a sentence; "" where there is one.
+        interval: 95 % interval of the value over which images were scored, or None where there is none. The verdict is
+            the value's own.
     """
 
     row: str
@@ -69,6 +71,7 @@ class Check:
     bound: float
     at_least: bool = False
     missing: str = ""
+    interval: tuple[float, float] | None = None
 
     @property
     def passed(self) -> bool:
@@ -88,7 +91,19 @@ class Check:
         if self.value is None:
             return f"not measured: {self.missing}"
         texts = [f"{self.value:.{digits}g}" for digits in (4, 6, 9, 17)]
-        return next((text for text in texts if (float(text) == self.bound) == (self.value == self.bound)), texts[-1])
+        told = next((text for text in texts if (float(text) == self.bound) == (self.value == self.bound)), texts[-1])
+        return told if self.interval is None else f"{told} [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
+
+    @property
+    def failure(self) -> str:
+        """What was asked and what was found, where the check did not pass."""
+        found = f"not {self.found}" if self.value is not None else f"but {self.missing}"
+        return f"{self.row} {self.figure} {self.asked}, {found}"
+
+    @property
+    def open(self) -> bool:
+        """Whether the interval holds the bound, so that other images might give the other verdict."""
+        return self.interval is not None and self.interval[0] <= self.bound < self.interval[1]
 
 
 def check(report: Report, bounds: Bounds, *, names: Sequence[str] = ()) -> tuple[Check, ...]:
@@ -113,7 +128,7 @@ def failure(checks: Sequence[Check]) -> GateError | None:
         return None
     return GateError(
         f"{len(failed)} of {len(checks)} figures {'does' if len(failed) == 1 else 'do'} not meet what was asked",
-        wanted=", ".join(f"{one.row} {one.figure} {one.asked}, not {one.found}" for one in failed),
+        wanted="; ".join(one.failure for one in failed),
     )
 
 
@@ -122,7 +137,7 @@ def as_document(checks: Sequence[Check]) -> dict[str, Any]:
     return {
         "schema": 1,
         "passed": all(one.passed for one in checks),
-        "checks": [{**dataclasses.asdict(one), "passed": one.passed} for one in checks],
+        "checks": [{**dataclasses.asdict(one), "passed": one.passed, "open": one.open} for one in checks],
     }
 
 
@@ -145,7 +160,7 @@ def _checks(first: Row, row: Row, bounds: Bounds) -> list[Check]:
     return [
         Check(
             row=row.name, figure=figure, value=value, bound=bound, at_least=name.startswith("min_"),
-            missing=reason if value is None else "",
+            missing=reason if value is None else "", interval=_interval(row) if name == "max_drop" else None,
         )
         for name, (figure, value, reason) in measured.items()
         if (bound := asked[name]) is not None
@@ -162,3 +177,9 @@ def _drop(first: Row, row: Row) -> tuple[float | None, str]:
         return None, NOT_SCORED
     points = POINTS * (first.accuracy.map50_95 - row.accuracy.map50_95)
     return round(points, 9), ""  # 0.5 - 0.49 is 1 point, not 1.0000000000000009
+
+
+def _interval(row: Row) -> tuple[float, float] | None:
+    """The interval of the drop against the first row, where matches were kept of both."""
+    found = row.difference
+    return None if found is None else (round(-found.high, 9), round(-found.low, 9))

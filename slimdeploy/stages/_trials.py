@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimdeploy.channels import Coupling
+from slimdeploy.configs import PruneConfig
 from slimdeploy.errors import GateError
 from slimdeploy.records import Sensitivity
 from slimdeploy.stages.losses import trial_width
@@ -39,8 +41,6 @@ class Trials:
         importance: one value a channel, for every group by its name.
         images: the images, each (3, H, W), RGB in 0..1.
 
-    Attributes:
-        alone: what narrowing each unit alone to its trial width does, in the order of the units.
     """
 
     def __init__(
@@ -53,7 +53,11 @@ class Trials:
 
         self._units, self._importance = units, importance
         self._outputs = Outputs(split, coupling, torch.from_numpy(np.stack(images)))
-        self.alone = tuple(self._tried(unit, trial_width(unit)) for unit in units)
+
+    @cached_property
+    def alone(self) -> tuple[Sensitivity, ...]:
+        """What narrowing each unit alone to its trial width does, in the order of the units."""
+        return tuple(self._tried(unit, trial_width(unit)) for unit in self._units)
 
     def whole(self, widths: Mapping[str, int]) -> Sensitivity:
         """Return what a plan as a whole does.
@@ -81,7 +85,8 @@ class Trials:
         return GateError(
             f"the plan kills all positives: of {before} on the images, none is left; alone, these take most: {named}",
             wanted="a plan after which the network still finds something",
-            do="ask for less, or for another --criterion, or give real images with --data",
+            do="ask for less, or take it in passes with fine-tuning between them (passes = 2 in a recipe), or ask for "
+            "another --criterion, or give real images with --data",
         )
 
     def _tried(self, unit: Unit, width: int) -> Sensitivity:
@@ -93,6 +98,15 @@ class Trials:
             name: sorted(set(range(len(self._importance[name]))) - set(strongest(self._importance[name], width)))
             for name, width in widths.items()
         }
+
+
+def images_for(
+    data: Path | None, classes: tuple[str, ...], coupling: Coupling, config: PruneConfig, units: int
+) -> tuple[list[Any], str]:
+    """Return the images that `units` trials of a network are made on, and what they are; see `trial_images`."""
+    side, count = trial_size(coupling.macs(coupling.whole()), config.imgsz, config.images, units)
+    images, source = trial_images(data, classes, side, count)
+    return images, f"{len(images)} {source}, {side}x{side}"
 
 
 def trial_size(macs: int, imgsz: int, images: int, units: int) -> tuple[int, int]:

@@ -53,7 +53,7 @@ def bench(
         UsageError: a model is no detector, and there is data or whole frames are to be timed.
     """
     with needs("onnx"):
-        from slimdeploy.accuracy.evaluate import require_detector
+        from slimdeploy.accuracy.evaluate import require_detector, require_scorable
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.bench.measure import measure_all
         from slimdeploy.data.dataset import read_dataset
@@ -68,7 +68,9 @@ def bench(
             )
         if dataset:
             require_detector(artifact)
-            dataset.require_classes(artifact.spec.classes)  # now, not after minutes of measuring
+            dataset.require_classes(artifact.spec.classes)
+    if dataset:
+        require_scorable(dataset, config.val.split)  # now, not after minutes of measuring
     inputs = bench_inputs(models, dataset.as_input() if dataset else None)
     with stage_run("bench", config=config, inputs=inputs, out=out) as run:
         images = [str(path) for path in dataset.images(config.val.split)] if dataset else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,12 @@ from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run
 from slimdeploy.records import Checkpoint, PlannedLatency, PrunePlan, Target, as_json
 from slimdeploy.stages._built import coupling_of, cut_copy
 from slimdeploy.stages._importance import importance_of
-from slimdeploy.stages._trials import Trials, trial_images, trial_size
+from slimdeploy.stages._trials import Trials, images_for
 from slimdeploy.stages.aim import Aim, plan_by_forecast, plan_by_measuring
 from slimdeploy.stages.losses import costs_of, planned_units
 from slimdeploy.stages.plan import config_of, make_plan, read_plan, require_fits, write_plan
 from slimdeploy.stages.planner import Forecast
+from slimdeploy.stages.widths import units_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,8 +44,8 @@ class Means:
     Attributes:
         target: where the network shall be as quick as the config asks; None where the budget is a share.
         table: a latency table of that target; None takes the model of its board.
-        data: YAML of a data set whose images sensitivities and gradients are measured on; without it scenes are
-            rendered.
+        data: YAML of a data set whose images sensitivities and gradients are measured on, and a plan for a share is
+            tried on; without it scenes are rendered for sensitivities, and a plan for a share is not tried.
         plan: a plan to replay; the config is then what `config_of` says of it.
     """
 
@@ -142,8 +144,7 @@ def decide(
     if means.plan is not None:
         return _replayed(means.plan, coupling, config, known)
     if config.budget[0] not in FIGURES:
-        scores = importance_of(module, coupling, config, means.data)
-        return make_plan(coupling, scores, config, weights_sha256=known.sha256)
+        return _by_share(module, coupling, known, config, means.data)
     forecast = _forecast(coupling, config, means)
     aim = _aim(module, coupling, known, config, means, forecast)
     return plan_by_measuring(aim, config) if measuring and forecast.here else plan_by_forecast(aim, config)
@@ -165,18 +166,12 @@ def _forecast(coupling: Coupling, config: PruneConfig, means: Means) -> Forecast
 def _aim(
     module: nn.Module, coupling: Coupling, known: Checkpoint, config: PruneConfig, means: Means, forecast: Forecast
 ) -> Aim:
-    from slimdeploy.yolo import prunable
-
     assert means.target is not None  # _forecast asked for it
     importance = importance_of(module, coupling, config, means.data)
     units = planned_units(coupling, config.alignment, config.least_share)
-    macs = coupling.macs(coupling.whole())
-    side, count = trial_size(macs, config.imgsz, config.images, len(units))
-    images, source = trial_images(means.data, known.classes, side, count)
-    log.info("prune: trying %d groups alone on %d %s, %dx%d", len(units), count, source, side, side)
-    split = copy.deepcopy(module)
-    prunable.split(split)
-    trials = Trials(split, coupling, units, importance, images)
+    images, where = images_for(means.data, known.classes, coupling, config, len(units))
+    log.info("prune: trying %d groups alone on %s", len(units), where)
+    trials = Trials(_split(module), coupling, units, importance, images)
     return Aim(
         module=module,
         coupling=coupling,
@@ -187,6 +182,29 @@ def _aim(
         target=means.target,
         weights_sha256=known.sha256,
     )
+
+
+def _by_share(
+    module: nn.Module, coupling: Coupling, known: Checkpoint, config: PruneConfig, data: Path | None
+) -> PrunePlan:
+    """Return a plan for a share; on images of `data` it is tried as a whole, and refused if nothing is found."""
+    importance = importance_of(module, coupling, config, data)
+    plan = make_plan(coupling, importance, config, weights_sha256=known.sha256)
+    if data is None:
+        return plan
+    units = units_of(coupling.groups, config.alignment)
+    images, where = images_for(data, known.classes, coupling, config, len(units))
+    log.info("prune: trying the plan on %s", where)
+    trials = Trials(_split(module), coupling, units, importance, images)
+    return dataclasses.replace(plan, whole=trials.whole({group.name: len(group.kept) for group in plan.groups}))
+
+
+def _split(module: nn.Module) -> nn.Module:
+    from slimdeploy.yolo import prunable
+
+    split = copy.deepcopy(module)
+    prunable.split(split)
+    return split
 
 
 def _replayed(path: Path, coupling: Coupling, config: PruneConfig, known: Checkpoint) -> PrunePlan:

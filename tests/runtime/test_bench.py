@@ -9,6 +9,7 @@ import shutil
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from slimdeploy.backends.artifacts import read_artifact
@@ -91,8 +92,20 @@ def test_a_worker_loads_its_runtime_and_neither_torch_nor_ultralytics(conv_model
 
 def test_a_model_that_gives_nan_is_refused(conv_model):
     broken = read_artifact(conv_model("broken", broken=True))
-    with pytest.raises(ArtifactError, match="NaN"):
+    with pytest.raises(ArtifactError, match=r"broken\.onnx gives NaN"):
         measure([("broken", broken)], QUICK)
+
+
+def test_a_model_of_another_layout_is_refused_before_it_is_timed(conv_model):
+    path = conv_model("turned")
+    model = onnx.load(path)
+    turned = onnx.helper.make_node("Transpose", ["raw"], ["output0"], perm=[0, 2, 1])
+    model.graph.node[-1].output[0] = "raw"
+    model.graph.node.append(turned)
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match=r"turned\.onnx gives an output of shape \(1, 1024, 6\).*raw head"):
+        measure([("turned", read_artifact(path))], QUICK)
 
 
 def test_a_file_that_was_damaged_since_is_refused(conv_model):
@@ -247,6 +260,25 @@ def test_a_run_of_an_older_version_without_matches_still_opens(scored, tmp_path)
     (old / "bench.json").write_text(json.dumps(results), encoding="utf-8")
     assert [row.difference for row in report_from([old]).rows] == [None, None]
     assert [row.difference for row in report_from([old, scored[1]]).rows] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        pytest.param(
+            lambda images, labels: labels[0].write_text("0 0.5\n", encoding="utf-8"), "four shares", id="a row"
+        ),
+        pytest.param(lambda images, labels: images[0].write_bytes(b"no image"), "damaged or no image", id="an image"),
+        pytest.param(lambda images, labels: [one.write_text("") for one in labels], "has no labels", id="no labels"),
+    ],
+)
+def test_damaged_data_is_refused_before_anything_is_timed(two_models, labelled, tmp_path, monkeypatch, damage, said):
+    copy = shutil.copytree(labelled.parent, tmp_path / "copy")
+    damage(sorted(copy.rglob("*.jpg")) + sorted(copy.rglob("*.png")), sorted(copy.rglob("labels/**/*.txt")))
+    monkeypatch.setattr("slimdeploy.bench.measure.Worker", None)
+    with pytest.raises(DataError, match=said):
+        bench(find_models(two_models), QUICK, tmp_path / "out", data=copy / labelled.name)
+    assert not (tmp_path / "out").exists()
 
 
 def test_data_of_other_classes_is_refused_before_anything_is_timed(two_models, labelled, tmp_path, monkeypatch):

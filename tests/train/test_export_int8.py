@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -111,6 +112,26 @@ def test_without_training_images_there_is_no_int8_and_no_folder(tiny_weights, ti
     with pytest.raises(DataError, match="has no split 'train'"):
         export(tiny_weights, load_target("cpu"), CONFIG, tmp_path / "bundle", data=only_val)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param(None, "the train split holds no images", id="an empty calibration set"),
+        pytest.param(b"", r"0\.png is empty", id="an image without bytes"),
+        pytest.param(b"\x89PNG cut off", r"0\.png is damaged", id="an image that does not decode"),
+    ],
+)
+def test_a_calibration_set_that_cannot_be_read_leaves_no_bundle(tiny_weights, tiny_data, tmp_path, content, says):
+    folder = tmp_path / "data"
+    shutil.copytree(tiny_data.parent, folder)
+    for image in (folder / "images" / "train").iterdir():
+        image.unlink()
+    if content is not None:
+        (folder / "images" / "train" / "0.png").write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        export(tiny_weights, load_target("cpu"), CONFIG, tmp_path / "out" / "bundle", data=folder / "data.yaml")
+    assert list((tmp_path / "out").glob("*")) == []  # of a folder that is not there, too
 
 
 def test_the_graph_to_run_is_chosen_by_a_measurement_on_this_cpu(for_cpu):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from slimdeploy.errors import CheckpointError, GateError, OutputExists, UsageErr
 from slimdeploy.latency.shapes import to_measure
 from slimdeploy.latency.table import LatencyTable, LayerTime, WholeTime, write_table
 from slimdeploy.lineage import read_run, sha256_file
+from slimdeploy.records import Measurement
+from slimdeploy.stages import aim
 from slimdeploy.stages._built import coupling_of
 from slimdeploy.stages.plan import config_of, make_plan, read_plan
 from slimdeploy.stages.prune import Means, prune
@@ -193,6 +196,110 @@ def test_a_dry_run_shows_the_plan_for_a_latency_and_writes_nothing(tiny_weights,
     (row,) = [line.split() for line in result.stdout.splitlines() if line.startswith("model.22.cv3.0.1 ")]
     assert int(row[1]) == 64
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def few(tmp_path_factory):
+    """A recipe by which sensitivities are measured on two images, which is quick."""
+    path = tmp_path_factory.mktemp("few") / "recipe.toml"
+    path.write_text("[prune]\nimages = 2\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A stand-in for the timing of artifacts: half a millisecond, and as much for every 20 million MACs."""
+
+    def measure(artifacts, config, *, backend):
+        assert backend == "onnxruntime"
+        return [
+            Measurement(
+                artifact=name, sha256="", backend=backend, scope="inference", threads=1, batch=1,
+                samples_s=((0.5 + artifact.macs / 4e7) / 1e3,) * 6, load_s=0.1, first_s=0.1, warmup_s=(),
+                rounds=(1,) * 6, peak_memory_mib=None, environment={},
+            )
+            for name, artifact in artifacts
+        ]  # fmt: skip
+
+    monkeypatch.setattr(aim, "measure", measure)
+
+
+DENSE_MS = 0.5 + 43.5e6 / 4e7  # of that machine at 64 px, about
+
+
+@pytest.mark.parametrize(
+    ("option", "asked", "wanted_ms"),
+    [
+        pytest.param("--latency-ms", 0.7 * DENSE_MS, 0.7 * DENSE_MS, id="milliseconds"),
+        pytest.param("--fps", 1e3 / (0.6 * DENSE_MS), 0.6 * DENSE_MS, id="images a second"),
+        pytest.param("--speedup", 1.5, DENSE_MS / 1.5, id="speed-up"),
+    ],
+)
+def test_the_verb_cuts_until_the_artifact_is_as_quick_as_asked(
+    tiny_weights, table, few, tmp_path, machine, option, asked, wanted_ms
+):
+    flags = ("--target", "cpu", "--table", table, "--config", few, "--imgsz", SIDE, "--out", tmp_path / "pruned")
+    result = call(tiny_weights, option, asked, *flags)
+    assert result.exit_code == 0, result.exception
+    assert f"asked for {asked:g} " in result.stdout
+    plan = read_plan(tmp_path / "pruned" / "plan.json")
+    assert plan.latency.measured_ms[1] == pytest.approx(wanted_ms, rel=0.055)
+    module, known = checkpoint.load(tmp_path / "pruned" / "pruned.pt")
+    assert macs.count_macs(module, (SIDE, SIDE)) == pytest.approx(4e7 * (wanted_ms - 0.5), rel=0.15)
+    assert known.planned_latency["measured_ms"] == plan.latency.measured_ms
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "says"),
+    [
+        pytest.param(9.0, UsageError, r"takes 1\.\d+ ms already, and 9\.00 ms are asked for", id="above dense"),
+        pytest.param(0.4, GateError, r"0\.40 ms cannot be reached: .* the network takes 0\.\d+ ms", id="below all"),
+    ],
+)
+def test_a_latency_that_cannot_be_says_what_can_and_writes_nothing(
+    tiny_weights, table, few, tmp_path, machine, asked, error, says
+):
+    flags = ("--target", "cpu", "--table", table, "--config", few, "--imgsz", SIDE, "--out", tmp_path / "pruned")
+    with pytest.raises(error, match=says):
+        raise call(tiny_weights, "--latency-ms", asked, *flags).exception
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def fragile(tiny_weights, tmp_path_factory):
+    """A network that finds something everywhere as long as most of its last hidden class channels stay."""
+    module, _ = checkpoint.load(tiny_weights)
+    for branch in module.model[-1].cv3:
+        hidden, last = branch[1], branch[2]
+        hidden.bn.bias.data[:] = 2.0
+        hidden.bn.weight.data[:] = torch.linspace(0.001, 0.002, hidden.bn.num_features)
+        last.weight.data[:] = 0.1
+        last.bias.data[:] = -8.5  # all 64 channels, each 1.76, lift the logit to 2.8, half of them to -2.9
+    path = tmp_path_factory.mktemp("fragile") / "fragile.pt"
+    checkpoint.save(module, path, origin={})
+    return path
+
+
+def test_a_share_that_kills_all_positives_is_refused_where_data_is_given(fragile, tiny_data, tmp_path):
+    flags = ("--imgsz", SIDE, "--data", tiny_data, "--out", tmp_path / "out")
+    error = call(fragile, "--channels", 0.5, *flags).exception
+    assert isinstance(error, GateError)
+    assert re.search(r"kills all positives: .* model\.22\.cv3\.\d\.1 \(64 to 32 channels\)", str(error))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_share_that_leaves_positives_says_how_many(fragile, tiny_data, tmp_path):
+    flags = ("--imgsz", SIDE, "--data", tiny_data, "--out", tmp_path / "out")
+    result = call(fragile, "--channels", 0.1, *flags)
+    before, after = read_plan(tmp_path / "out" / "plan.json").whole.positives
+    assert 0 < after <= before
+    assert f"before any fine-tuning, {after} anchors score" in result.stdout
+
+
+def test_a_share_without_data_says_that_nothing_was_checked(fragile, tmp_path):
+    result = call(fragile, "--channels", 0.5, "--imgsz", SIDE, "--out", tmp_path / "out")
+    assert "was not checked: --data names images to try the plan on" in result.stdout
+    assert read_plan(tmp_path / "out" / "plan.json").whole is None
 
 
 def test_without_a_place_for_the_result_a_wet_run_is_refused(tiny_weights):

@@ -11,12 +11,18 @@ import time
 import pytest
 
 from slimdeploy.bench import environment as room
-from slimdeploy.bench.environment import busy_s, environment, peak_memory_mib, same_machine
+from slimdeploy.bench.environment import busy_s, environment, peak_memory_mib
 
 
 def test_the_environment_is_plain_json():
     known = environment()
     assert json.loads(json.dumps(known)) == known
+
+
+def test_a_board_is_named_by_its_device_tree(monkeypatch, tmp_path):
+    (tmp_path / "model").write_bytes(b"NVIDIA Jetson Orin Nano Developer Kit\0")
+    monkeypatch.setattr(room, "_BOARD_MODEL", tmp_path / "model")
+    assert environment()["board"]["model"] == "NVIDIA Jetson Orin Nano Developer Kit"
 
 
 def test_the_environment_names_python_and_the_usable_cores():
@@ -87,9 +93,3 @@ def test_psutil_is_no_dependency(monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
     monkeypatch.setattr(builtins, "__import__", refuse)
     assert environment()["python"]
-
-
-def test_another_version_of_a_runtime_makes_another_machine():
-    known = environment()
-    assert same_machine(known, {**known, "load_average_1min": 99.0})
-    assert not same_machine(known, {**known, "versions": {}})

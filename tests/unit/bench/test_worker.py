@@ -53,10 +53,10 @@ def test_the_warm_up_ends_when_successive_medians_agree(windows, expected):
 
 
 def test_a_warm_up_that_never_settles_ends_at_the_limit(monkeypatch):
-    monkeypatch.setattr("slimdeploy.bench.worker.refuse_non_finite", lambda outputs: None)
+    monkeypatch.setattr("slimdeploy.bench.worker.require_sound", lambda outputs, spec, **known: None)
     monkeypatch.setattr("slimdeploy.bench.worker.is_stable", lambda windows: False)
     monkeypatch.setattr("slimdeploy.bench.worker.WINDOW_S", 0.01)
-    warmed = Bench(session=Session(), feeds=({},)).warm_up({"limit_s": 0.05})
+    warmed = Bench(session=Session(), feeds=({"images": [0]},), artifact=ARTIFACT).warm_up({"limit_s": 0.05})
     assert warmed["stable"] is False
     assert len(warmed["warmup_s"]) >= 3
 

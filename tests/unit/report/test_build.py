@@ -72,19 +72,19 @@ def other_machine():
 
 def test_rows_of_different_machines_are_refused(tmp_path):
     folder = write_bench(tmp_path / "bench", [row("dense", latency=measurement("dense", 0.09)), other_machine()])
-    with pytest.raises(UsageError, match=r"different machines: Synthetic CPU, Another CPU.*--across-machines"):
+    with pytest.raises(UsageError, match=r"different machines: Synthetic CPU; Another CPU.*--across-machines"):
         report_from([folder])
 
 
 def test_rows_of_different_machines_can_be_asked_for_and_are_noted(tmp_path):
     folder = write_bench(tmp_path / "bench", [row("dense", latency=measurement("dense", 0.09)), other_machine()])
     report = report_from([folder], across_machines=True)
-    assert any("different machines (Synthetic CPU, Another CPU)" in note for note in report.notes)
+    assert any("different machines (Synthetic CPU; Another CPU)" in note for note in report.notes)
 
 
 def test_rows_of_different_data_sets_are_refused(tmp_path):
     rows = [row("dense", scored=accuracy(0.7)), row("tuned", scored=accuracy(0.7, data="other, val"))]
-    with pytest.raises(UsageError, match="different data sets: synthetic, val, other, val"):
+    with pytest.raises(UsageError, match="different data sets: synthetic, val; other, val"):
         report_from([write_bench(tmp_path / "bench", rows)])
 
 

@@ -7,9 +7,10 @@ import json
 import sys
 
 import pytest
-from synthetic_runs import accuracy, measurement, row, whole_rows, write_bench, write_recipe_run
+from synthetic_runs import accuracy, difference, measurement, row, whole_rows, write_bench, write_recipe_run
 
 from slimdeploy.cli import main
+from slimdeploy.cli.gate import as_text
 from slimdeploy.errors import UsageError
 from slimdeploy.records import Report
 from slimdeploy.report.gate import Bounds, Check, check, failure
@@ -117,6 +118,7 @@ def test_a_figure_that_was_not_measured_fails_with_a_sentence(rows, bound, reaso
     assert not found.passed
     assert reason in found.found
     assert reason in str(failure([found]))
+    assert "not not" not in str(failure([found]))
 
 
 def test_a_gain_of_map_meets_a_drop_of_nothing():
@@ -127,6 +129,29 @@ def test_a_gain_of_map_meets_a_drop_of_nothing():
 def test_a_drop_of_exactly_the_bound_passes():
     rows = (row("a", scored=accuracy(0.50)), row("b", scored=accuracy(0.49)))
     assert failure(check(report(*rows), Bounds(max_drop=1.0))) is None
+
+
+@pytest.mark.parametrize(
+    ("bound", "passed", "is_open"),
+    [
+        pytest.param(3.0, True, False, id="the whole interval meets it"),
+        pytest.param(2.5, True, True, id="met, but the interval holds the bound"),
+        pytest.param(1.5, False, True, id="not met, but the interval holds the bound"),
+        pytest.param(1.0, False, False, id="the whole interval misses it"),
+    ],
+)
+def test_a_drop_stands_with_its_interval(bound, passed, is_open):
+    rows = (row("a", scored=accuracy(0.50)), row("b", scored=accuracy(0.48), difference=difference(-2.0)))
+    (found,) = check(report(*rows), Bounds(max_drop=bound))
+    assert found.found == "2 [1.30, 2.80]"
+    assert (found.passed, found.open) == (passed, is_open)
+    assert ("95 % interval" in as_text([found])) == is_open
+
+
+def test_a_drop_without_kept_matches_has_no_interval():
+    rows = (row("a", scored=accuracy(0.50)), row("b", scored=accuracy(0.48)))
+    (found,) = check(report(*rows), Bounds(max_drop=1.0))
+    assert (found.interval, found.open, found.found) == (None, False, "2")
 
 
 def test_a_figure_is_shown_with_the_digits_that_tell_it_from_its_bound():

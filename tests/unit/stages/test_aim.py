@@ -106,8 +106,14 @@ def test_the_plan_keeps_the_sensitivities(asked):
 
 
 def test_a_latency_out_of_reach_says_what_can_be_reached(asked):
-    with pytest.raises(GateError, match=r"cannot be reached.*narrowest the network takes \d\.\d+ ms"):
+    with pytest.raises(GateError, match=r"cannot be reached.*narrow as saves time the network takes \d\.\d+ ms"):
         aiming.plan_by_measuring(aim(least_share=0.5), config(speedup=50))
+
+
+def test_a_latency_that_creeps_out_of_reach_ends_at_the_narrowest_widths(asked):
+    with pytest.raises(GateError, match=r"cannot be reached.*narrow as saves time the network takes \d\.\d+ ms"):
+        aiming.plan_by_measuring(aim(), PruneConfig(alignment=1, imgsz=64, samples=6, latency_ms=1.6, attempts=3))
+    assert len(asked) == 3
 
 
 def test_a_latency_above_the_dense_one_is_refused(asked):
