@@ -489,6 +489,7 @@ class ShipConfig:
         connect_timeout_s: longest time for a connection to come about.
         answer_timeout_s: longest time for an answer that needs no work on the board; slow cards take seconds to hash.
         stall_timeout_s: longest silence of a connection or a transfer.
+        silence_s: after which the board takes a desk for lost and frees its lock; a desk that works speaks every 10 s.
         build_timeout_s: longest time for the engine; TensorRT builds for many minutes on the small boards.
         check_timeout_s: longest time for the golden sample.
         bench_timeout_s: longest time for a measurement.
@@ -505,6 +506,7 @@ class ShipConfig:
     connect_timeout_s: float = 10.0
     answer_timeout_s: float = 60.0
     stall_timeout_s: float = 30.0
+    silence_s: float = 120.0
     build_timeout_s: float = 3600.0
     check_timeout_s: float = 600.0
     bench_timeout_s: float = 1800.0
@@ -525,7 +527,11 @@ class ShipConfig:
         _check(bool(self.python) and not self.python.startswith("-"), f"a Python called {self.python!r}", "a program")
         _check(self.rate_kbps >= 0, f"a rate of {self.rate_kbps} kB/s", "0 or more")
         limits = (self.connect_timeout_s, self.answer_timeout_s, self.build_timeout_s, self.check_timeout_s)
-        _check(min(*limits, self.stall_timeout_s, self.bench_timeout_s) > 0, "a time limit of 0 s", "above 0 s")
+        _check(
+            min(*limits, self.stall_timeout_s, self.silence_s, self.bench_timeout_s) > 0,
+            "a time limit of 0 s",
+            "above 0 s",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,6 +209,28 @@ def stage_run(
         write_json(folder / RUN_FILE, record)
 
 
+def told(stage: str, config: Any, inputs: Mapping[str, Input]) -> dict[str, Any]:
+    """Return how something is made, as it travels with it: the same for the same inputs, so without times and places.
+
+    Args:
+        stage: the stage's name.
+        config: the stage's config dataclass.
+        inputs: what the stage reads, by its role.
+    """
+    read = {role: dataclasses.asdict(one) for role, one in inputs.items()}
+    return {"stage": stage, "config": config_dict(config), "inputs": read}
+
+
+def told_of(file: Path) -> dict[str, Any] | None:
+    """Return how a stage made a file that still lies, unaltered, in its folder; None of any other file."""
+    try:
+        record = read_run(file.parent)
+        known = record["outputs"].get(file.name) == sha256_file(file)
+        return {key: record[key] for key in ("stage", "config", "inputs")} if known else None
+    except (UsageError, KeyError, AttributeError):
+        return None
+
+
 def read_run(folder: Path) -> dict[str, Any]:
     """Return the run.json of a stage's folder.
 

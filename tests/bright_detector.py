@@ -12,7 +12,7 @@ from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.bundle.golden import write_golden
 from slimdeploy.bundle.manifest import Contents, Graph
 from slimdeploy.bundle.pack import pack
-from slimdeploy.configs import ExportConfig, GoldenConfig
+from slimdeploy.configs import ExportConfig
 from slimdeploy.lineage import stage_run
 from slimdeploy.records import Checkpoint
 from slimdeploy.targets import load_target
@@ -72,7 +72,7 @@ def write_bright_bundle(out: Path, *, target: str = "cpu", limits: dict[str, flo
     with stage_run("export", config=ExportConfig(), inputs={}, out=out) as run:
         artifact = read_artifact(write_detector(run.folder / "model.fp32.onnx"))
         rgb_chw = squares().astype(np.float32)[:, :, ::-1].transpose(2, 0, 1) / 255
-        write_golden(run.folder, artifact, [rgb_chw], GoldenConfig.of("fp32"))
+        write_golden(run.folder, artifact, [rgb_chw])
         contents = Contents(
             artifact=artifact,
             checkpoint=Checkpoint(

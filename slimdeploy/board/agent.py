@@ -79,6 +79,7 @@ def _add(verbs: Any, name: str, verb: Verb, what: str) -> argparse.ArgumentParse
 
 def _with_engine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where engines lie; by default in the bundle")
+    parser.add_argument("--graph", default="", metavar="FILE", help="of the bundle; by default the recommended one")
     parser.add_argument("--runtime", default="", metavar="NAME", help="tensorrt or onnxruntime")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of ONNX Runtime; by default every core")
     parser.add_argument("--dla", type=int, default=-1, metavar="CORE", help="the DLA core of a TensorRT engine (fp16)")
@@ -101,7 +102,7 @@ def _build(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, st
     from slimdeploy.board.build import as_text, build
     from slimdeploy.board.bundle import read_bundle
 
-    result = build(read_bundle(arguments.bundle), _engines(arguments, machine))
+    result = build(read_bundle(arguments.bundle, arguments.graph), _engines(arguments, machine))
     return result, as_text(result)
 
 
@@ -109,7 +110,7 @@ def _check(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, st
     from slimdeploy.board.bundle import read_bundle
     from slimdeploy.board.check import as_text, check
 
-    result = check(read_bundle(arguments.bundle), _engines(arguments, machine))
+    result = check(read_bundle(arguments.bundle, arguments.graph), _engines(arguments, machine))
     return result, as_text(result)
 
 
@@ -123,7 +124,7 @@ def _bench(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, st
         power_mode=arguments.power_mode,
         lock_clocks=arguments.lock_clocks,
     )
-    result = bench(read_bundle(arguments.bundle), _engines(arguments, machine), plan)
+    result = bench(read_bundle(arguments.bundle, arguments.graph), _engines(arguments, machine), plan)
     return result, as_text(result)
 
 
@@ -139,7 +140,7 @@ def _run(arguments: argparse.Namespace, machine: Machine) -> tuple[Outcome, str]
         patience_s=arguments.patience,
         annotate=arguments.annotate,
     )
-    bundle, engines = read_bundle(arguments.bundle), _engines(arguments, machine)
+    bundle, engines = read_bundle(arguments.bundle, arguments.graph), _engines(arguments, machine)
     if arguments.out is None:
         result = run(bundle, engines, arguments.source, wishes, sys.stdout)
     else:

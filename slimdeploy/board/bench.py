@@ -66,6 +66,7 @@ def bench(bundle: Bundle, engines: Engines, plan: Plan) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "simulated": engines.machine.simulated,
+        "graph": timed.graph,
         "measurement": _measurement(bundle, engines, plan, timed, before),
         "telemetry": {
             "samples": [dataclasses.asdict(one) for one in timed.telemetry],
@@ -82,6 +83,7 @@ class _Timed:
 
     runtime: str
     version: str
+    graph: str
     load_s: float
     first_s: float
     warmup_s: list[float]
@@ -102,14 +104,15 @@ def _timed(bundle: Bundle, engines: Engines, plan: Plan) -> _Timed:
             samples_s = [_call(session, inputs) for _ in range(plan.samples)]
     finally:
         session.close()
-    return _Timed(session.runtime, session.version, load_s, first_s, warmup_s, samples_s, sampler.samples)
+    names = (session.runtime, session.version, session.graph)
+    return _Timed(*names, load_s, first_s, warmup_s, samples_s, sampler.samples)
 
 
 def _measurement(bundle: Bundle, engines: Engines, plan: Plan, timed: _Timed, before: dict[str, Any]) -> dict[str, Any]:
     model = bundle.manifest["model"]
     return {
         "artifact": str(model["name"]),
-        "sha256": bundle.manifest["files"][model["file"]]["sha256"],
+        "sha256": bundle.manifest["files"][timed.graph]["sha256"],
         "backend": timed.runtime,
         "scope": SCOPE,
         "threads": engines.threads or usable_cores(),

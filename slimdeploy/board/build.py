@@ -69,16 +69,18 @@ def build(bundle: Bundle, engines: Engines) -> dict[str, Any]:
 
 
 def graph_for(bundle: Bundle, tensorrt: str) -> Path:
-    """Return the graph that a version of TensorRT builds best: with typed int8 from 10 on, else with a float32 body.
+    """Return the graph to build: the one that was named, else what suits TensorRT, typed int8 from 10 on.
 
     Args:
         bundle: the bundle.
         tensorrt: version.
     """
+    if bundle.graph:
+        return bundle.file(bundle.graph)
     body = "float16" if int(tensorrt.split(".")[0]) >= 10 else "float32"
     same = [one for one in bundle.manifest.get("graphs", ()) if one.get("precision") == bundle.precision]
     fitting = [one["file"] for one in same if one.get("body") == body]
-    return bundle.file(fitting[0] if fitting and bundle.precision == "int8" else bundle.manifest["model"]["file"])
+    return bundle.file(fitting[0] if fitting and bundle.precision == "int8" else bundle.model)
 
 
 def engine_for(bundle: Bundle, engines: Engines, tensorrt: str, gpu: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from slimdeploy.board import whole
-from slimdeploy.board.errors import ArtifactError
+from slimdeploy.board.errors import ArtifactError, UsageError
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,12 @@ class Bundle:
     Attributes:
         folder: where it lies.
         manifest: what manifest.json holds.
+        graph: the graph that was named or, where none was, is recommended; "" leaves the choice to what runs it.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
+    graph: str = ""
 
     @property
     def imgsz(self) -> tuple[int, int]:
@@ -40,8 +42,14 @@ class Bundle:
 
     @property
     def precision(self) -> str:
-        """Precision of the model: fp32, fp16 or int8."""
-        return str(self.manifest["model"]["precision"])
+        """Precision of what is run: fp32, fp16 or int8."""
+        known = {one["file"]: one["precision"] for one in self.manifest.get("graphs", ())}
+        return str(known.get(self.graph, self.manifest["model"]["precision"]))
+
+    @property
+    def model(self) -> str:
+        """File of the graph that is run, unless TensorRT has a better form of it."""
+        return self.graph or str(self.manifest["model"]["file"])
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the bundle after comparing it with its hash.
@@ -62,15 +70,24 @@ class Bundle:
         return path
 
 
-def read_bundle(folder: Path) -> Bundle:
+def read_bundle(folder: Path, graph: str = "") -> Bundle:
     """Return a bundle whose manifest names what the agent needs; its files are looked at when they are used.
+
+    Args:
+        folder: where it lies.
+        graph: the graph to run; "" takes the one that the manifest recommends, where it recommends one.
 
     Raises:
         ArtifactError: there is none, it is damaged, or a newer slimdeploy wrote it.
+        UsageError: it has no such graph.
     """
     manifest = whole.read_manifest(folder)
     _require(manifest, folder / whole.MANIFEST)
-    return Bundle(folder=folder, manifest=manifest)
+    files = [manifest["model"]["file"], *(one["file"] for one in manifest.get("graphs", ()))]
+    if graph and graph not in files:
+        raise UsageError(f"the bundle has no graph {graph!r}", wanted=f"one of {', '.join(dict.fromkeys(files))}")
+    recommended = manifest.get("recommendation", {}).get("file", "")
+    return Bundle(folder=folder, manifest=manifest, graph=graph or (recommended if recommended in files else ""))
 
 
 def _require(manifest: Mapping[str, Any], path: Path) -> None:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slimdeploy.board.errors import SCHEMA, GateError
-from slimdeploy.board.golden import compare, read_golden
+from slimdeploy.board.errors import SCHEMA, ArtifactError, GateError
+from slimdeploy.board.golden import EXPECTED, compare, read_golden, read_image, read_record
+from slimdeploy.board.golden_rows import compare_rows, read_rows
 from slimdeploy.board.pixels import write_planes
 from slimdeploy.board.sessions import open_session
 from slimdeploy.board.telemetry import Sampler, mean_power_mw
 
 if TYPE_CHECKING:
-    from slimdeploy.board.boxes import Floats
+    from slimdeploy.board.boxes import Floats, Pixels
     from slimdeploy.board.bundle import Bundle
-    from slimdeploy.board.golden import Golden
+    from slimdeploy.board.golden import Agreement, Golden
+    from slimdeploy.board.golden_rows import GoldenRows
     from slimdeploy.board.sessions import Engines, Session
 
 WARMUP_CALLS = 10
@@ -32,24 +34,26 @@ def check(bundle: Bundle, engines: Engines) -> dict[str, Any]:
         ArtifactError: the bundle, its golden sample or the engine is missing or damaged.
         GateError: the boxes differ by more than the tolerance, or it is slower or draws more than the limits allow.
     """
-    golden = read_golden(bundle)
+    image = read_image(bundle)
     session = open_session(bundle, engines)
     try:
-        images = input_of(golden, bundle)
-        agreement = compare(np.asarray(session.run(images)[0]), golden)
+        images = input_of(image, bundle)
+        agreement, golden = _compared(np.asarray(session.run(images)[0]), bundle, session.graph)
         result = {
             "schema": SCHEMA,
             "simulated": engines.machine.simulated,
             "runtime": f"{session.runtime} {session.version}",
+            "graph": session.graph,
+            "what": _what(bundle),
             **dataclasses.asdict(agreement),
             "box_tolerance_px": golden.box_px,
             "score_tolerance": golden.score,
         }
         if not agreement.holds:
+            what = f"of {agreement.expected} {result['what']} {agreement.missing} are missing"
             raise GateError(
-                f"the golden sample fails: of {agreement.expected} boxes {agreement.missing} are missing, and "
-                f"{agreement.unexpected} are found where nothing is",
-                wanted=f"every box within {golden.box_px:g} px and {golden.score:g} of its score, and no other",
+                f"the golden sample fails: {what}, and {agreement.unexpected} are found where nothing is",
+                wanted=f"every one within {golden.box_px:g} px and {golden.score:g} of its score, and no other",
                 do="build the engine again, or export at a higher precision",
             )
         limits = bundle.manifest.get("limits", {})
@@ -58,11 +62,27 @@ def check(bundle: Bundle, engines: Engines) -> dict[str, Any]:
         session.close()
 
 
-def input_of(golden: Golden, bundle: Bundle) -> Floats:
+def _compared(head: Floats, bundle: Bundle, graph: str) -> tuple[Agreement, Golden | GoldenRows]:
+    """Hold an output to the sample: a detector's boxes, of any other task the surest rows."""
+    if bundle.manifest["model"]["task"] == "detect":
+        golden = read_golden(bundle, graph)
+        return compare(head, golden), golden
+    try:
+        rows = read_rows(read_record(bundle, graph))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged: {error}", do="export it again") from error
+    return compare_rows(head, rows), rows
+
+
+def _what(bundle: Bundle) -> str:
+    return "boxes" if bundle.manifest["model"]["task"] == "detect" else "rows"
+
+
+def input_of(image: Pixels, bundle: Bundle) -> Floats:
     """Return the golden image as a whole batch of inputs (B, 3, H, W)."""
     images = np.empty((bundle.batch, 3, *bundle.imgsz), dtype=np.float32)
-    for image in images:
-        write_planes(golden.image, image)
+    for one in images:
+        write_planes(image, one)
     return images
 
 
@@ -97,7 +117,7 @@ def _held(measured: dict[str, float | None], limits: dict[str, float]) -> dict[s
 def as_text(result: dict[str, Any]) -> str:
     """Return the outcome of `check` as lines for a person."""
     lines = [
-        f"golden sample: {result['expected']} boxes found in {result['runtime']}, largest shift "
+        f"golden sample: {result['expected']} {result['what']} found in {result['runtime']}, largest shift "
         f"{result['box_shift_px']:.2g} px, largest change of a score {result['score_change']:.2g}"
     ]
     if "p90_ms" in result:

@@ -165,6 +165,11 @@ class Latest:
             self._changed.notify_all()
 
 
+def leave_cores_to_the_engine() -> None:
+    """Let OpenCV scale frames in the thread that asks: its helpers would wait, spinning, for cores that are taken."""
+    _opencv().setNumThreads(1)
+
+
 def _opencv() -> Any:
     try:
         import cv2

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 INPUT = "golden/input.npy"
 EXPECTED = "golden/expected.json"
+BY_GRAPH = "by_graph"  # in the record: what the bundle's other graphs found, by file
 SAME_OBJECT_IOU = 0.5  # a box that overlaps no expected one by this much is of something else
 
 
@@ -73,8 +74,8 @@ class Agreement:
         return self.expected > 0 and self.missing == 0 and self.unexpected == 0
 
 
-def read_golden(bundle: Bundle) -> Golden:
-    """Return the golden sample of a bundle.
+def read_image(bundle: Bundle) -> Pixels:
+    """Return the golden input of a bundle.
 
     Raises:
         ArtifactError: it has none, or it is damaged or altered.
@@ -83,11 +84,25 @@ def read_golden(bundle: Bundle) -> Golden:
     if INPUT not in bundle.manifest["files"] and task != "detect":
         raise ArtifactError(
             f"the bundle {bundle.folder} has no golden sample: it holds a network for the task {task!r}",
-            wanted="a detector, whose boxes the sample tells",
+            wanted="a bundle with one",
+            do="export it again: older versions wrote samples of detectors alone",
         )
     with bundle.file(INPUT).open("rb") as stream:
-        image = _image(stream, bundle)
-    told = _record(bundle)
+        return _image(stream, bundle)
+
+
+def read_golden(bundle: Bundle, graph: str = "") -> Golden:
+    """Return the golden sample of a detector's bundle.
+
+    Args:
+        bundle: the bundle.
+        graph: the file that is run, where it is another than the model's own.
+
+    Raises:
+        ArtifactError: it has none, or it is damaged or altered.
+    """
+    image = read_image(bundle)
+    told = read_record(bundle, graph)
     try:
         boxes = Detections(
             xyxy=np.array(told["xyxy"], dtype=np.float32).reshape(-1, 4),
@@ -164,11 +179,12 @@ def _image(stream: BinaryIO, bundle: Bundle) -> Pixels:
     return image
 
 
-def _record(bundle: Bundle) -> Mapping[str, Any]:
+def read_record(bundle: Bundle, graph: str = "") -> Mapping[str, Any]:
+    """Return what must be found in the golden input by a graph; where nothing is told of it, by the model's own."""
     try:
         told = json.loads(bundle.file(EXPECTED).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged: {error}", do="export it again") from error
     if not isinstance(told, dict) or told.get("schema") != SCHEMA:
         raise ArtifactError(f"{EXPECTED} of {bundle.folder} is of another schema", wanted=f"schema {SCHEMA}")
-    return told
+    return dict(told.get(BY_GRAPH, {}).get(graph, told))

@@ -14,7 +14,7 @@ import numpy as np
 
 from slimdeploy.board.decode import decode
 from slimdeploy.board.errors import SCHEMA, ArtifactError, UsageError
-from slimdeploy.board.frames import Frame, Latest, open_source
+from slimdeploy.board.frames import Frame, Latest, leave_cores_to_the_engine, open_source
 from slimdeploy.board.letterbox import Placement, letterbox
 from slimdeploy.board.sessions import open_session
 
@@ -74,9 +74,14 @@ def run(bundle: Bundle, engines: Engines, source: str, wishes: Wishes, out: Text
         raise ArtifactError(f"the model takes {bundle.batch} images a call", wanted="1", do="export it with --batch 1")
     task = bundle.manifest["model"]["task"]
     if task != "detect":
-        raise UsageError(f"the model's task is {task}", wanted="detect: the agent decodes boxes alone")
+        raise UsageError(
+            f"the model's task is {task}",
+            wanted="detect: the agent decodes boxes alone",
+            do="run its engine from a program of your own; manifest.json says what each value of its output means",
+        )
     began_s = time.perf_counter()
     opened = open_source(source)
+    leave_cores_to_the_engine()
     session = open_session(bundle, engines)
     frames: Iterable[Frame] = Latest(opened, wishes.patience_s, _tell) if opened.live else opened.frames()
     writer = _Writer(bundle, wishes, out, lambda: getattr(frames, "dropped", 0))
@@ -160,7 +165,8 @@ class _Pipeline:
 
     def _infer(self) -> None:
         for work in iter(lambda: self._get(self._ready), None):
-            work.head = self._session.run(work.buffer)[0].copy()  # the engine may write there again
+            head = self._session.run(work.buffer)[0]
+            work.head = head if self._session.fresh else head.copy()
             self._free.put(work.buffer)
             self._put(self._done, work)
 

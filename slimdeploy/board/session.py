@@ -191,13 +191,13 @@ VERBS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
 }
 
 
-def serve(root: str) -> None:
-    """Answer one desk until it goes away."""
+def serve(root: str, silence_s: float = SILENCE_S) -> None:
+    """Answer one desk until it goes away, or says nothing for a while, which frees the lock."""
     signal.signal(signal.SIGALRM, _gone)
     with contextlib.ExitStack() as closing:
         session = Session(root, closing)
         while True:
-            signal.alarm(SILENCE_S)
+            signal.alarm(max(1, round(silence_s)))
             line = sys.stdin.buffer.readline()
             signal.alarm(0)
             if not line:

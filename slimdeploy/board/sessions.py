@@ -22,15 +22,19 @@ if TYPE_CHECKING:
         Attributes:
             runtime: name of the runtime: `onnxruntime` or `tensorrt`.
             version: of the runtime.
+            graph: file of the bundle that it runs, or that its engine was built of.
+            fresh: whether each output is an array of its own, which no later call overwrites.
         """
 
         runtime: str
         version: str
+        graph: str
+        fresh: bool
 
         def run(self, input_nchw: Floats) -> Floats:
             """Return the raw head (B, 4 + classes, anchors) of inputs (B, 3, H, W); blocks until it is there.
 
-            What it returns may be overwritten by the next call.
+            What it returns may be overwritten by the next call, unless it is `fresh`.
             """
 
         def close(self) -> None:

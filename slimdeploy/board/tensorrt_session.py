@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slimdeploy.board.build import engine_for
+from slimdeploy.board.build import engine_for, graph_for
 from slimdeploy.board.cudart import Cudart
 from slimdeploy.board.errors import ArtifactError, DeviceError
 from slimdeploy.board.tensorrt_calls import Context
@@ -28,14 +28,17 @@ class TensorRTSession:
         context: the engine.
         cuda: CUDA's runtime library.
         version: of TensorRT.
+        bundle: which output is asked for; a network of masks has one of prototypes, too.
+        graph: the file that the engine was built of.
     """
 
     runtime = "tensorrt"
+    fresh = False
 
-    def __init__(self, context: Context, cuda: Cudart, version: str) -> None:
-        self.version = version
+    def __init__(self, context: Context, cuda: Cudart, version: str, bundle: Bundle, graph: str) -> None:
+        self.version, self.graph = version, graph
         self._context, self._cuda = context, cuda
-        self._taken, self._given = _one_each(context)
+        self._taken, self._given = _input_and_output(context, bundle.manifest.get("output", {}).get("name", ""))
         self._stream = cuda.stream()
         sizes = {one.name: prod(one.shape) * _FLOAT_BYTES for one in context.bindings}
         self._device = {name: cuda.device_memory(size) for name, size in sizes.items()}
@@ -72,15 +75,18 @@ def open_engine(bundle: Bundle, engines: Engines) -> TensorRTSession:
     import tensorrt
 
     cuda = Cudart()
-    plan = engine_for(bundle, engines, str(tensorrt.__version__), cuda.gpu()).read_bytes()
+    version = str(tensorrt.__version__)
+    plan = engine_for(bundle, engines, version, cuda.gpu()).read_bytes()
     shapes = {bundle.manifest["input"]["name"]: tuple(bundle.manifest["input"]["shape"])}
-    return TensorRTSession(Context(tensorrt, plan, shapes), cuda, str(tensorrt.__version__))
+    graph = graph_for(bundle, version).name
+    return TensorRTSession(Context(tensorrt, plan, shapes), cuda, version, bundle, graph)
 
 
-def _one_each(context: Context) -> Any:
-    """The engine's only input and its only output, both float32."""
+def _input_and_output(context: Context, output: str) -> Any:
+    """The engine's only input, and its only output or the one of that name, both float32."""
     taken = [one for one in context.bindings if one.is_input]
     given = [one for one in context.bindings if not one.is_input]
+    given = [one for one in given if one.name == output] or given
     if len(taken) != 1 or len(given) != 1 or not (taken[0].float32 and given[0].float32):
         raise ArtifactError("the engine is of another form", wanted="one float32 input and one float32 output")
     return taken[0], given[0]

@@ -14,28 +14,42 @@ from slimdeploy.backends.registry import backend_for
 from slimdeploy.board import golden
 from slimdeploy.board.boxes import Detections, Floats, Pixels
 from slimdeploy.board.decode import decode
+from slimdeploy.board.golden_rows import ROWS, as_rows
 from slimdeploy.configs import GoldenConfig
 from slimdeploy.records import Artifact
 
+FOUND_BY = "the exported graph, in ONNX Runtime on the CPU"
 
-def write_golden(folder: Path, artifact: Artifact, inputs: Sequence[Floats], config: GoldenConfig) -> None:
+
+def write_golden(folder: Path, artifact: Artifact, inputs: Sequence[Floats], others: Sequence[Artifact] = ()) -> None:
     """Write `golden/input.npy` and `golden/expected.json`: the input in which the graph finds most.
 
     Args:
         folder: the bundle.
         artifact: the model.
         inputs: images to choose from, each (3, H, W) RGB in 0..1.
-        config: thresholds and tolerances.
+        others: the bundle's other graphs, each of which is held to what it finds itself.
     """
     heads = _heads(artifact, inputs)
-    counts = [int((head[4:].max(axis=0) > config.conf).sum()) for head in heads]
-    most = max(range(len(heads)), key=lambda i: (counts[i], float(heads[i][4:].max())))
-    conf = _threshold(heads[most], config)
-    boxes = decode(heads[most], conf=conf, iou=config.iou, max_det=config.max_det, multi_label=False)
+    most = max(range(len(heads)), key=lambda i: _found(heads[i], artifact))
     (folder / golden.INPUT).parent.mkdir()
     np.save(folder / golden.INPUT, as_pixels(inputs[most]), allow_pickle=False)
-    text = json.dumps(_record(boxes, conf, config)) + "\n"
+    record = _record(heads[most], artifact)
+    by_graph = {Path(one.path).name: _record(_heads(one, inputs[most : most + 1])[0], one) for one in others}
+    text = json.dumps({**record, **({golden.BY_GRAPH: by_graph} if by_graph else {})}) + "\n"
     (folder / golden.EXPECTED).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _found(head: Floats, artifact: Artifact) -> tuple[int, float]:
+    """How many anchors have a sure score, and the highest score: what an input is chosen by."""
+    scores = _scores(as_rows(head), artifact)
+    return int((scores > GoldenConfig.of(artifact.precision).conf).sum()), float(scores.max())
+
+
+def _scores(rows: Floats, artifact: Artifact) -> Floats:
+    """The highest score of each row; what follows the scores is no score."""
+    first = 0 if artifact.spec.task == "classify" else 4
+    return np.asarray(rows[:, first : first + len(artifact.spec.classes)].max(axis=1))
 
 
 def as_pixels(input_chw: Floats) -> Pixels:
@@ -60,10 +74,33 @@ def _threshold(head: Floats, config: GoldenConfig) -> float:
     return conf if len(boxes.scores) < config.max_det else float(boxes.scores[config.max_det // 2])
 
 
-def _record(boxes: Detections, conf: float, config: GoldenConfig) -> dict[str, Any]:
+def _record(head: Floats, artifact: Artifact) -> dict[str, Any]:
+    config = GoldenConfig.of(artifact.precision)
+    if artifact.spec.task != "detect":
+        return _rows(head, artifact, config)
+    conf = _threshold(head, config)
+    boxes = decode(head, conf=conf, iou=config.iou, max_det=config.max_det, multi_label=False)
+    return _boxes(boxes, conf, config)
+
+
+def _rows(head: Floats, artifact: Artifact, config: GoldenConfig) -> dict[str, Any]:
+    rows = as_rows(head)
+    surest = np.sort(np.argsort(-_scores(rows, artifact), kind="stable")[:ROWS])
     return {
         "schema": golden.SCHEMA,
-        "found_by": "the exported graph, in ONNX Runtime on the CPU",
+        "found_by": FOUND_BY,
+        "anchors": surest.tolist(),
+        "rows": [[float(f"{value:.6g}") for value in row] for row in rows[surest]],
+        "boxes": 0 if artifact.spec.task == "classify" else 4,
+        "classes": len(artifact.spec.classes),
+        "tolerance": {"box_px": config.box_px, "score": config.score},
+    }
+
+
+def _boxes(boxes: Detections, conf: float, config: GoldenConfig) -> dict[str, Any]:
+    return {
+        "schema": golden.SCHEMA,
+        "found_by": FOUND_BY,
         "conf": conf,
         "iou": config.iou,
         "max_det": config.max_det,

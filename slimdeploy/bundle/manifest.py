@@ -69,6 +69,7 @@ class Contents:
         recommendation: which graph to run and why, or None where there is one alone.
         accuracy: what int8 loses against fp32, or None where no bound was asked for.
         limits: what the board's check holds the engine to beside its boxes, or None.
+        lineage: how it was made: settings, and hashes of what was read; or None.
     """
 
     artifact: Artifact
@@ -80,6 +81,7 @@ class Contents:
     recommendation: Mapping[str, Any] | None = None
     accuracy: Mapping[str, Any] | None = None
     limits: Mapping[str, float] | None = None
+    lineage: Mapping[str, Any] | None = None
 
 
 def build_manifest(contents: Contents, files: Mapping[str, Path]) -> dict[str, Any]:

@@ -12,14 +12,15 @@ from slimdeploy.bundle.agent import AGENT, write_agent
 from slimdeploy.bundle.ansible import write_role
 from slimdeploy.bundle.manifest import LICENCE_NOTE, MANIFEST, Contents, build_manifest, read_manifest
 from slimdeploy.errors import ArtifactError, UsageError
-from slimdeploy.lineage import RUN_FILE, read_run, sha256_file, write_json
+from slimdeploy.lineage import RUN_FILE, SCHEMA, read_run, sha256_file, write_json
 
 LABELS = "labels.txt"
 LICENCE = "LICENSE"
+LINEAGE = "lineage.json"
 
 
 def pack(folder: Path, contents: Contents) -> dict[str, Any]:
-    """Put class names, licence, the board's agent, the Ansible role and the manifest beside the graphs.
+    """Put class names, licence, lineage, the board's agent, the Ansible role and the manifest beside the graphs.
 
     Args:
         folder: where the graphs and whatever else belongs to the bundle lie already.
@@ -30,6 +31,8 @@ def pack(folder: Path, contents: Contents) -> dict[str, Any]:
     """
     _write_text(folder / LABELS, "".join(f"{name}\n" for name in contents.artifact.spec.classes))
     _write_text(folder / LICENCE, licence_text())
+    if contents.lineage is not None:
+        write_json(folder / LINEAGE, {"schema": SCHEMA, **contents.lineage})
     write_agent(folder / AGENT)
     write_role(folder)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}

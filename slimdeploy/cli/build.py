@@ -23,6 +23,7 @@ def command(
         typer.Option(help="Where engines lie; by default BUNDLE-engines."),
     ] = None,
     runtime: Annotated[str, typer.Option(help="tensorrt or onnxruntime; by default TensorRT where it is.")] = "",
+    graph: Annotated[str, typer.Option(help="A graph of the bundle; by default the recommended one.")] = "",
     dla: Annotated[int, typer.Option(help="A DLA core to build an fp16 engine for.")] = -1,
     json: JsonOption = False,
 ) -> None:
@@ -46,7 +47,7 @@ def command(
         dla_core=dla,
     )
     try:
-        read = read_bundle(bundle)
+        read = read_bundle(bundle, graph)
         built = build.build(read, engines)
         checked = check.check(read, engines)
     except AgentError as error:

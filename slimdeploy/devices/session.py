@@ -32,7 +32,7 @@ _START = (
     "while left: left -= os.write(opened, sys.stdin.buffer.read(min(left, 65536)))\n"
     "sys.path.insert(0, '/proc/self/fd/%d' % opened)\n"
     "from slimdeploy.board.session import serve\n"
-    "serve({root!r})\n"
+    "serve({root!r}, {silence_s!r})\n"
 )
 
 
@@ -47,7 +47,8 @@ class BoardSession:
 
     def __init__(self, address: Address, config: ShipConfig, agent: bytes) -> None:
         self.address, self._config = address, config
-        start = _START.format(size=len(agent), root=address.root, too_old=TOO_OLD)
+        told = {"size": len(agent), "root": address.root, "silence_s": config.silence_s}
+        start = _START.format(**told, too_old=TOO_OLD)
         command = [config.python, "-c", start]
         if address.host:
             command = [*ssh.ssh_command(config), *ssh.login(address), shlex.join(command)]

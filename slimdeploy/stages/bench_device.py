@@ -52,7 +52,7 @@ def bench_device(
                 with opened(bundle) as folder:
                     manifest = verify(folder)
                     found = _measured(board, folder, manifest, config, shipping)
-                row = _row(bundle.name.removesuffix(".tar.zst"), manifest, found["measurement"])
+                row = _row(bundle.name.removesuffix(".tar.zst"), manifest, found)
                 rows.append(as_json(row))
                 telemetry[row.name] = found["telemetry"]
                 simulated = " (a simulated board: no figure is a board's)" if found["simulated"] else ""
@@ -85,10 +85,12 @@ def _measured(
     )
 
 
-def _row(name: str, manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> Row:
-    """Return a bundle's row; the board's figures are checked as they come in."""
-    model = manifest["model"]
+def _row(name: str, manifest: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
+    """Return a bundle's row, of the graph that the board ran; the board's figures are checked as they come in."""
+    model = {**manifest["model"], "file": found.get("graph", manifest["model"]["file"])}
+    precisions = {one["file"]: one["precision"] for one in manifest.get("graphs", ())}
     try:
+        measured = found["measurement"]
         tuples = {key: tuple(measured[key]) for key in ("samples_s", "warmup_s", "rounds", "warnings")}
         latency = Measurement(**{**measured, **tuples, "artifact": name})
     except (KeyError, TypeError) as error:
@@ -97,9 +99,9 @@ def _row(name: str, manifest: Mapping[str, Any], measured: Mapping[str, Any]) ->
         name=name,
         file=model["file"],
         format=model["format"],
-        precision=model["precision"],
+        precision=precisions.get(model["file"], model["precision"]),
         parameters=model["parameters"],
-        size_bytes=manifest["files"][model["file"]]["size_bytes"],
+        size_bytes=manifest["files"].get(model["file"], {}).get("size_bytes", 0),
         macs=model["macs"],
         latency=latency,
     )

@@ -19,9 +19,9 @@ from slimdeploy.bundle.dropin import Model
 from slimdeploy.bundle.dropins import require_possible, write_dropins
 from slimdeploy.bundle.manifest import Contents, Graph
 from slimdeploy.bundle.pack import pack
-from slimdeploy.configs import ExportConfig, GoldenConfig
+from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import UsageError
-from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run, write_json
+from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run, told, told_of, write_json
 from slimdeploy.records import Artifact, Checkpoint, Target, as_json
 from slimdeploy.stages._forms import Form, Graphs, forms_for
 
@@ -90,7 +90,8 @@ def export(
     require_possible(config.dropins, _for_dropins(forms[-1], module, known, config, out))
     dataset = _read(data, known)
     images, source = _parity.check_inputs(dataset, config)
-    with stage_run("export", config=config, inputs=export_inputs(weights, target, dataset), out=out) as run:
+    inputs = export_inputs(weights, target, dataset)
+    with stage_run("export", config=config, inputs=inputs, out=out) as run:
         graphs = Graphs(module, known, config, images)
         calibration, limits = _calibrate(graphs, forms, dataset, run.folder)
         gate = _gate(graphs, forms, limits, target, dataset)
@@ -109,9 +110,9 @@ def export(
             recommendation=_recommend(made, target),
             accuracy=accuracy,
             limits=_limits(config),
+            lineage={**told("export", config, inputs), "weights": told_of(weights)},
         )
-        if known.task == "detect":  # a golden sample is told by its boxes
-            write_golden(run.folder, made[0].artifact, images, GoldenConfig.of(config.precision))
+        write_golden(run.folder, made[0].artifact, images, [one.artifact for one in made[1:]])
         run.results.update(_results(pack(run.folder, contents)))
     return out
 

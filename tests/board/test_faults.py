@@ -16,6 +16,7 @@ import pytest
 from sshd_board import descendants, kill, make_key, when, write_script
 
 from slimdeploy.board import release
+from slimdeploy.board.errors import DeviceError
 
 README = Path(__file__).parents[2] / "README.md"
 BIG = random.Random(0).randbytes(6 << 20)  # as weights, it cannot be compressed
@@ -42,7 +43,10 @@ TESTED = {
     "golden sample fails": "test_what_fails_on_the_board_is_told_in_its_words",
     "build fails": "test_what_fails_on_the_board_is_told_in_its_words",
     "build hangs": "test_what_fails_on_the_board_is_told_in_its_words",
-    "two ships at once": "test_two_ships_at_once_do_not_meet",
+    "two ships at once": "test_of_two_desks_that_ship_at_once_one_is_refused_and_the_other_ships",
+    "desk lost in the middle of a ship": (
+        "test_a_desk_that_is_lost_without_a_word_holds_the_lock_no_longer_than_its_time"
+    ),
     "board's clock off by a year": "test_a_board_whose_clock_is_a_year_off_ships_and_rolls_back",
     "board does not answer": "test_a_board_that_does_not_answer_is_given_up",
     "board hangs during the transfer": "test_a_board_that_hangs_in_the_middle_of_the_transfer_is_given_up",
@@ -249,6 +253,66 @@ def test_two_ships_at_once_do_not_meet(flying, make_bundle, slimdeploy):
     assert (code, flying.model()) == (4, b"old")
     assert "somebody else is shipping to this board now" in stderr
     assert slimdeploy("ship", make_bundle(b"new", name="again"), "--to", flying.address)[0] == 0
+
+
+def start_ship(bundle, board, **settings) -> subprocess.Popen[str]:
+    """Ship from a desk in a process of its own."""
+    source = (
+        "import sys; from pathlib import Path; from slimdeploy.configs import ShipConfig\n"
+        "from slimdeploy.devices.address import parse_address; from slimdeploy.errors import SlimdeployError\n"
+        "from slimdeploy.stages.ship import ship\n"
+        f"try: ship(Path(sys.argv[1]), parse_address(sys.argv[2]), ShipConfig(**{settings!r}))\n"
+        "except SlimdeployError as error: sys.stderr.write(str(error)); sys.exit(error.exit_code)\n"
+    )
+    argv = [sys.executable, "-c", source, str(bundle), board.address]
+    return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+
+
+def test_of_two_desks_that_ship_at_once_one_is_refused_and_the_other_ships(flying, make_bundle):
+    with start_ship(make_bundle(BIG, name="big"), flying, rate_kbps=1500) as first:
+        wait_for(lambda: received_bytes(flying) > 0)
+        with start_ship(make_bundle(b"other"), flying) as second:
+            assert (second.wait(60), "somebody else is shipping" in second.stderr.read()) == (4, True)
+        assert first.wait(60) == 0, first.stderr.read()
+    assert flying.model() == BIG
+
+
+def test_a_desk_that_dies_in_the_middle_of_a_ship_leaves_no_lock(flying, make_bundle, slimdeploy):
+    with start_ship(make_bundle(BIG, name="big"), flying, rate_kbps=1500) as desk:
+        wait_for(lambda: received_bytes(flying) > 0)
+        kill([desk.pid])
+    wait_for(lambda: is_free(flying.root))
+    assert flying.model() == b"old"
+    assert slimdeploy("ship", make_bundle(b"new"), "--to", flying.address)[0] == 0
+
+
+def test_a_desk_that_is_lost_without_a_word_holds_the_lock_no_longer_than_its_time(flying, make_bundle, slimdeploy):
+    with start_ship(make_bundle(BIG, name="big"), flying, rate_kbps=500, silence_s=3.0) as desk:
+        wait_for(lambda: received_bytes(flying) > 0)
+        lost = [desk.pid, *descendants(desk.pid)]
+        for pid in lost:  # as where a radio link ends: nothing is closed, and nothing more is said
+            os.kill(pid, signal.SIGSTOP)
+        assert not is_free(flying.root)
+        wait_for(lambda: is_free(flying.root))
+        code, _, stderr = slimdeploy("ship", make_bundle(b"new"), "--to", flying.address)
+        kill(lost)
+    assert (code, flying.model()) == (0, b"new"), stderr
+
+
+def wait_for(holds) -> None:
+    ends = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def is_free(root: Path) -> bool:
+    """Whether nobody holds the board's lock."""
+    try:
+        with release.locked(root):
+            return True
+    except DeviceError:
+        return False
 
 
 @pytest.mark.parametrize("offset", ["-366d", "+366d"])

@@ -22,8 +22,10 @@ from slimdeploy.cli.export import parse_imgsz
 from slimdeploy.configs import ExportConfig, PruneConfig
 from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import CheckpointError, DataError, GateError, OutputExists, UsageError
+from slimdeploy.lineage import sha256_file
 from slimdeploy.stages import _float16, _parity
 from slimdeploy.stages.export import export, require_precision
+from slimdeploy.stages.prune import prune
 from slimdeploy.targets import load_target
 from slimdeploy.yolo import checkpoint, onnx_export, training
 from slimdeploy.yolo.macs import count_macs
@@ -69,10 +71,28 @@ def output_of(path, images, backend=""):
 def test_a_bundle_is_whole_and_its_record_names_what_it_was_made_from(fp32):
     verify(fp32)
     own = {"model.fp32.onnx", "manifest.json", "labels.txt", "LICENSE", "run.json", "agent.pyz", "golden", "ansible"}
+    own |= {"lineage.json"}
     assert {p.name for p in fp32.iterdir()} == own
     record = json.loads((fp32 / "run.json").read_text(encoding="utf-8"))
     assert set(record["inputs"]) == {"weights", "target", "data"}
     assert record["results"]["check"]["images"] == 8
+
+
+def test_the_same_inputs_give_a_bundle_of_the_same_bytes(fp32, tiny_weights, tiny_data, tmp_path):
+    again = export(tiny_weights, load_target("cpu"), CONFIG, tmp_path / "again", data=tiny_data)
+    assert (again / "manifest.json").read_bytes() == (fp32 / "manifest.json").read_bytes()  # which hashes all the rest
+
+
+def test_a_bundle_tells_how_it_and_its_weights_were_made_and_names_no_place(tiny_weights, tmp_path):
+    pruned = prune(tiny_weights, PruneConfig(channels=0.5, imgsz=64), tmp_path / "pruned")
+    bundle = export(pruned, load_target("cpu"), CONFIG, tmp_path / "bundle")
+    text = (bundle / "lineage.json").read_text(encoding="utf-8")
+    told = json.loads(text)
+    assert (told["stage"], told["config"]["imgsz"]) == ("export", list(SIZE))
+    assert told["inputs"]["weights"] == {"name": "pruned.pt", "sha256": sha256_file(pruned)}
+    assert (told["weights"]["stage"], told["weights"]["config"]["channels"]) == ("prune", 0.5)
+    assert str(tmp_path) not in text
+    assert "lineage.json" in manifest_of(bundle)["files"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -165,8 +185,6 @@ def test_the_same_weights_give_the_same_file(fp32, tiny_weights, tmp_path):
 
 
 def test_a_pruned_network_is_exported_in_its_shape(fp32, tiny_weights, tmp_path):
-    from slimdeploy.stages.prune import prune
-
     pruned = prune(tiny_weights, PruneConfig(channels=0.5, imgsz=64), tmp_path / "pruned")
     bundle = export(pruned, load_target("cpu"), CONFIG, tmp_path / "bundle")
     small, dense = manifest_of(bundle)["model"], manifest_of(fp32)["model"]

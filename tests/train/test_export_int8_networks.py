@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from agent_process import run_agent
+from small_bundle import put
 from torch import nn
 from ultralytics.nn import tasks
 from ultralytics.nn.tasks import guess_model_task, yaml_model_load
@@ -122,11 +122,18 @@ def test_a_bound_on_the_drop_is_for_detectors_and_refused_before_any_work(tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_the_agent_says_that_a_bundle_of_another_task_has_no_golden_sample(tmp_path):
-    weights, _ = write_weights("yolov8n-cls", tmp_path)
+@pytest.mark.parametrize("network", ["yolov8n-cls", "yolov8n-seg", "yolov8n-pose", "yolov8n-obb", "yolo26n-pose"])
+def test_the_agent_holds_a_network_of_another_task_to_the_rows_of_its_output(network, tmp_path):
+    weights, task = write_weights(network, tmp_path)
     config = ExportConfig(imgsz=(64, 64), check_images=1)
     bundle = export(weights, load_target("cpu"), config, tmp_path / "bundle")
-    argv = [sys.executable, bundle / "agent.pyz", "check", "--bundle", bundle, "--cache", tmp_path, "--json"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "has no golden sample: it holds a network for the task 'classify'" in json.loads(done.stdout)["wrong"]
+    good = run_agent(bundle, "check")
+    assert (good.code, good.told["what"], good.told["missing"]) == (0, "rows", 0), good.err
+    assert good.told["expected"] == (1 if task == "classify" else 50)
+    golden = json.loads((bundle / "golden" / "expected.json").read_text(encoding="utf-8"))
+    golden["rows"][0][-1] += 0.5
+    put(bundle, "golden/expected.json", json.dumps(golden).encode())
+    bad = run_agent(bundle, "check")
+    assert (bad.code, "rows 1 are missing" in bad.err) == (5, True), bad.err
+    if task != "classify":
+        assert "manifest.json says what each value" in run_agent(bundle, "run", str(bundle)).err

@@ -89,6 +89,41 @@ def test_an_unknown_runtime_is_refused(bundle):
     assert (ended.code, ended.told["error"]) == (2, "UsageError")
 
 
+@pytest.fixture
+def two_graphs(bundle):
+    """A bundle with a second graph, whose boxes lie beside those of the first and are 3 px larger."""
+    model = onnx.load(bundle / "model.fp32.onnx")
+    boxes = numpy_helper.to_array(model.graph.initializer[0]) + np.float32(3)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(boxes, "boxes"))
+    onnx.save(model, bundle / "model.other.onnx")
+    rehashed(bundle, "model.other.onnx")
+    golden = json.loads((bundle / "golden" / "expected.json").read_text(encoding="utf-8"))
+    moved = [[side + by for side, by in zip(box, (1.5, 1.5, 4.5, 4.5), strict=True)] for box in golden["xyxy"]]
+    rewritten(
+        bundle, "golden/expected.json", lambda g: g.update(by_graph={"model.other.onnx": {**golden, "xyxy": moved}})
+    )
+    first = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["graphs"][0]
+    others = [first, {**first, "file": "model.other.onnx", "precision": "fp16"}]
+    told = {"measured": True, "file": "model.other.onnx", "why": "quicker"}
+    rewritten(bundle, "manifest.json", lambda m: m.update(graphs=others, recommendation=told))
+    return bundle
+
+
+def test_the_recommended_graph_is_run_and_held_to_what_it_found_itself(two_graphs):
+    ended = run_agent(two_graphs, "check")
+    assert (ended.code, ended.err) == (0, "")
+    assert (ended.told["graph"], ended.told["missing"]) == ("model.other.onnx", 0)
+    timed = run_agent(two_graphs, "bench", "--samples", "5", "--rounds", "1").told
+    assert timed["graph"] == "model.other.onnx"
+
+
+def test_a_graph_that_is_named_is_run_in_place_of_the_recommended_one(two_graphs):
+    ended = run_agent(two_graphs, "check", "--graph", "model.fp32.onnx")
+    assert (ended.code, ended.told["graph"]) == (0, "model.fp32.onnx"), ended.err
+    ended = run_agent(two_graphs, "run", str(two_graphs), "--graph", "model.int4.onnx")
+    assert (ended.code, ended.told["wanted"]) == (2, "one of model.fp32.onnx, model.other.onnx")
+
+
 def test_limits_of_the_manifest_are_held(bundle):
     rewritten(bundle, "manifest.json", lambda m: m.update(limits={"p90_ms": 10_000.0}))
     assert 0 < run_agent(bundle, "check").told["p90_ms"] < 10_000

@@ -8,6 +8,7 @@ import threading
 import time
 
 import cv2
+import numpy as np
 import pytest
 from agent_process import run_agent
 from bright_detector import squares
@@ -181,3 +182,36 @@ def test_a_read_that_never_comes_back_is_told_and_ends_when_patience_does(monkey
     latest.close()
     hung.set()
     assert said[0] == "camera gives no frame"
+
+
+def test_a_head_that_the_engine_writes_over_is_kept_for_the_one_that_reads_it(bundle, engines, tmp_path, monkeypatch):
+    """A stand-in for TensorRT's session, whose output lies in one place: each frame still gets its own boxes."""
+    from slimdeploy.board import run as running
+    from slimdeploy.board.sessions import open_session
+
+    class Overwriting:
+        runtime, version, fresh, graph = "tensorrt", "0", False, "m"
+
+        def __init__(self):
+            self._inside, self._head = open_session(bundle, engines), None
+
+        def run(self, images):
+            head = self._inside.run(images)
+            self._head = np.empty_like(head) if self._head is None else self._head
+            self._head[...] = head
+            return self._head
+
+        def close(self):
+            self._inside.close()
+
+    bundle = read_bundle(bundle)
+    monkeypatch.setattr(running, "open_session", lambda *_: Overwriting())
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(6):
+        cv2.imwrite(str(folder / f"{number}.png"), np.roll(squares(), 8 * number, axis=1))
+    out = io.StringIO()
+    run(bundle, engines, str(folder), Wishes(), out)
+    lines = [json.loads(line)["boxes"] for line in out.getvalue().splitlines()]
+    left = [[box["xyxy"][0] for box in boxes if box["class"] == "red"] for boxes in lines]
+    assert left == [[16.0 + 8 * number] for number in range(6)]
