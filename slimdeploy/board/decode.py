@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MAX_CANDIDATES = 30_000  # ultralytics' max_nms
 CLASS_OFFSET_PX = np.float32(7680)  # ultralytics' max_wh: moves classes apart, so that one NMS serves them all
 _CHUNK = 256
+_LATER = np.triu(np.ones((_CHUNK, _CHUNK), dtype=np.bool_), 1)  # pairs whose second box is the weaker one
+_TINY = np.finfo(np.float32).tiny  # in place of the joint area of two boxes without any
 
 
 def decode(output: Floats, *, conf: float, iou: float, max_det: int, multi_label: bool = True) -> Detections:
@@ -56,36 +58,42 @@ def suppress(xyxy: Floats, *, iou: float, most: int) -> npt.NDArray[np.int64]:
 
 def overlaps(first: Floats, second: Floats) -> Floats:
     """Return the IoU of each box of the first (n, 4) with each of the second (m, 4), shape (n, m)."""
-    first_t, second_t = first.T[:, :, None], second.T[:, None, :]
-    width = np.minimum(first_t[2], second_t[2]) - np.maximum(first_t[0], second_t[0])
-    height = np.minimum(first_t[3], second_t[3]) - np.maximum(first_t[1], second_t[1])
-    shared = np.maximum(width, 0) * np.maximum(height, 0)  # (n, m)
-    joint = _area(first)[:, None] + _area(second)[None, :] - shared
-    return np.asarray(np.divide(shared, joint, out=np.zeros_like(shared), where=joint > 0))
+    one, other = np.ascontiguousarray(first.T)[:, :, None], np.ascontiguousarray(second.T)[:, None, :]
+    reach = np.minimum(one[2:], other[2:])  # (2, n, m): how far boxes reach into each other along x and along y
+    reach -= np.maximum(one[:2], other[:2])
+    np.maximum(reach, 0, out=reach)
+    shared = reach[0] * reach[1]  # (n, m)
+    joint = _area(one) + _area(other)
+    joint -= shared
+    np.maximum(joint, _TINY, out=joint)
+    return np.asarray(np.divide(shared, joint, out=shared))
 
 
-def _area(xyxy: Floats) -> Floats:
-    return np.asarray((xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1]))
+def _area(x0y0x1y1: Floats) -> Floats:
+    sides = x0y0x1y1[2:] - x0y0x1y1[:2]
+    return np.asarray(sides[0] * sides[1])
 
 
 def _greedy(over: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return which boxes stay, given for each pair whether they overlap too much; (n, n), best first."""
-    stays = np.ones(len(over), dtype=np.bool_)
-    rivals = np.flatnonzero(np.triu(over, 1).any(axis=1))
-    for i in rivals:
+    later = over & _LATER[: len(over), : len(over)]
+    stays, spared = np.ones(len(over), dtype=np.bool_), ~later
+    for i in np.flatnonzero(later.any(axis=1)).tolist():
         if stays[i]:
-            stays[i + 1 :] &= ~over[i, i + 1 :]
+            stays &= spared[i]
     return stays
 
 
 def candidates(output: Floats, conf: float, *, multi_label: bool = False) -> Detections:
     """Return every box whose score is above `conf`, in the order of the anchors; see `decode`."""
-    lowest, scores = np.float32(conf), output[4:]  # (classes, anchors)
-    anchors = np.flatnonzero(scores.max(axis=0) > lowest)
-    cxcywh, scores = output[:4, anchors].T, scores[:, anchors].T
-    half = cxcywh[:, 2:] / 2
-    xyxy = np.concatenate([cxcywh[:, :2] - half, cxcywh[:, :2] + half], axis=1)
-    if multi_label and scores.shape[1] > 1:
+    lowest, classes = np.float32(conf), len(output) - 4
+    best = output[4] if classes == 1 else output[4:].max(axis=0)
+    found = output[:, np.flatnonzero(best > lowest)]  # (4 + classes, n); few columns are left to be turned
+    centre, half, scores = found[:2], found[2:4] / 2, found[4:].T
+    xyxy = np.concatenate([centre - half, centre + half]).T
+    if classes == 1:
+        return Detections(xyxy=xyxy, scores=scores[:, 0], labels=np.zeros(len(scores), dtype=np.int64))
+    if multi_label:
         rows, labels = np.nonzero(scores > lowest)
         return Detections(xyxy=xyxy[rows], scores=scores[rows, labels], labels=labels)
     labels = scores.argmax(axis=1)

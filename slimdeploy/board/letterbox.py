@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from slimdeploy.board.boxes import Floats, Pixels
-from slimdeploy.board.pixels import SHARES, resize, write_planes
+from slimdeploy.board.pixels import WHITE, resize, write_planes
 
 PADDING_VALUE = 114
+_PADDING = np.float32(PADDING_VALUE) / WHITE
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def letterbox(
     height, width = placement.resized
     bottom, right = placement.top + height, placement.left + width
     input_chw = np.empty((3, *imgsz), dtype=np.float32) if out is None else out
-    input_chw[:, : placement.top] = input_chw[:, bottom:] = SHARES[PADDING_VALUE]
-    input_chw[:, :, : placement.left] = input_chw[:, :, right:] = SHARES[PADDING_VALUE]
+    if (height, width) != tuple(imgsz):
+        input_chw[:, : placement.top] = input_chw[:, bottom:] = _PADDING
+        input_chw[:, :, : placement.left] = input_chw[:, :, right:] = _PADDING
     if image.shape[:2] != (height, width):
         image = resize(image, (height, width))
     write_planes(image, input_chw[:, placement.top : bottom, placement.left : right])

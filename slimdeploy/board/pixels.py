@@ -11,16 +11,14 @@ try:
 except ImportError:
     cv2 = None  # type: ignore[assignment]
 
-SHARES = np.arange(256, dtype=np.float32) / np.float32(255)  # looked up, which is quicker than dividing
+WHITE = np.float32(255)
 
 
 def write_planes(image: Pixels, out: Floats) -> None:
     """Write an image (H, W, 3) uint8 BGR as RGB in 0..1 into `out`, (3, H, W) float32."""
+    planes = [image[:, :, channel] for channel in range(3)] if cv2 is None else cv2.split(image)
     for channel in range(3):
-        if cv2 is None:
-            out[channel] = SHARES[image[:, :, 2 - channel]]
-        else:
-            cv2.LUT(cv2.extractChannel(image, 2 - channel), SHARES, dst=out[channel])
+        np.divide(planes[2 - channel], WHITE, out=out[channel], dtype=np.float32)  # numpy 1 would take float16
 
 
 def resize(image: Pixels, size: tuple[int, int]) -> Pixels:

@@ -77,3 +77,13 @@ def test_a_box_without_area_overlaps_nothing():
 def test_a_suppressed_box_suppresses_nothing_itself():
     chain = np.array([[0, 0, 10, 10], [0, 2, 10, 12], [0, 4, 10, 14]], dtype=np.float32)  # each overlaps the next
     assert suppress(chain, iou=0.6, most=10).tolist() == [0, 2]
+
+
+def test_suppression_is_greedy_across_more_boxes_than_one_chunk_holds():
+    corners = np.random.default_rng(0).random((700, 2), dtype=np.float32) * 100
+    boxes = np.concatenate([corners, corners + 20], axis=1)
+    kept = []
+    for i in range(len(boxes)):
+        if not kept or not (overlaps(boxes[kept], boxes[i : i + 1]) > np.float32(0.3)).any():
+            kept.append(i)
+    assert suppress(boxes, iou=0.3, most=700).tolist() == kept

@@ -34,3 +34,12 @@ def test_an_input_that_is_written_again_holds_nothing_of_the_last_image():
     again, _ = letterbox(an_image((32, 64)), (64, 64), out=out)
     assert again is out
     assert np.array_equal(again, fresh)
+
+
+def test_pixels_are_divided_exactly_as_ultralytics_does():
+    every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    every[:, :, 0] = 7  # blue
+    out = np.empty((3, 16, 16), dtype=np.float32)
+    pixels.write_planes(every, out)
+    assert np.array_equal(out[0], every[:, :, 2].astype(np.float32) / np.float32(255))
+    assert (out[2] == np.float32(7) / np.float32(255)).all()
