@@ -7,6 +7,7 @@ each choice: precision and recall along all detections, and the weight of a clas
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from slimdeploy.accuracy.visdrone import Judged
 from slimdeploy.data.visdrone import CLASSES
 from slimdeploy.errors import UsageError
 from slimdeploy.records import Interval
+
+log = logging.getLogger("slimdeploy.accuracy")
 
 Weights = npt.NDArray[np.int64]  # (images,): how often each was chosen
 
@@ -57,6 +60,7 @@ def paired_bootstrap(dense: Judged, other: Judged, *, resamples: int = RESAMPLES
     """
     if not np.array_equal(dense.objects, other.objects):
         raise UsageError("the two models were scored on different images", wanted="the same split of one data set")
+    log.info("comparing the official AP on %d choices of images", resamples)
     images, rng = len(dense.objects), np.random.default_rng(seed)
     ours, theirs = _ranked(dense), _ranked(other)
 
@@ -94,13 +98,16 @@ def _ap(one: _Ranked, weights: Weights) -> float:
     """
     if not len(one.places):
         return 0.0
-    own = weights[one.image[one.places]]  # (m,)
+    drawn = weights[one.image].astype(np.int32)  # (n,); half as wide, since this is done a thousand times
+    own = drawn[one.places]  # (m,)
     gained = one.right * own  # (IoUs, m)
-    right = gained.cumsum(axis=1)
-    counted = weights[one.image].cumsum()[one.places] - (one.ignored * own).cumsum(axis=1)
+    right = gained.cumsum(axis=1, dtype=np.int32)
+    counted = drawn.cumsum(dtype=np.int32)[one.places]
+    if one.ignored.any():
+        counted = counted - (one.ignored * own).cumsum(axis=1, dtype=np.int32)
     precision = right / np.maximum(counted, 1)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    return float((gained * envelope).sum(axis=1).mean() / (weights @ one.objects))
+    return float(np.vdot(gained, envelope)) / len(one.right) / int(weights @ one.objects)
 
 
 def _ranked(judged: Judged) -> list[_Ranked]:
