@@ -2,7 +2,7 @@
 
 Workers import it by name, so what it must know stands in the environment: STAND_IN_LOG, a folder. There `made.log` gets
 a line for every stage that was really made, and a file `FAULT-STAGE-SR` orders a fault for one trial's stage; it is
-used up by one that makes the process die, and stays for the others.
+used up by `kill` and `fullonce`, and stays for the others.
 """
 
 from __future__ import annotations
@@ -107,6 +107,9 @@ def _commit(stage, job):
         os.kill(os.getpid(), signal.SIGKILL)
     if _ordered("deadly", stage, job):
         os.kill(os.getpid(), signal.SIGKILL)
+    if _ordered("fullonce", stage, job):
+        (log_folder() / f"fullonce-{stage}-{job.number}").unlink()
+        raise OSError(errno.ENOSPC, "No space left on device")
     if _ordered("hang", stage, job):
         time.sleep(1000)
     if _ordered("memory", stage, job):

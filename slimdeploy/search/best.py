@@ -5,15 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from slimdeploy._needs import needs
 from slimdeploy.errors import GateError, StageFailed, UsageError
 from slimdeploy.lineage import RUN_FILE, refuse_existing, whole_folder, write_json
 from slimdeploy.search.folder import Folder, open_folder
+from slimdeploy.search.recipe import recipe_text
 from slimdeploy.search.run import status
-from slimdeploy.search.space import with_values
-from slimdeploy.search.spec import CONSTRAINTS, Spec
+from slimdeploy.search.spec import CONSTRAINTS
 from slimdeploy.search.store import UrlStore
 from slimdeploy.search.study import Record
 from slimdeploy.search.trial import DONE
@@ -115,17 +113,3 @@ def _bundle(folder: Folder, chosen: Record) -> Path:
             do=f"make it again: slimdeploy search --resume --out {folder.path}, or run its recipe",
         )
     return place
-
-
-def recipe_text(spec: Spec, values: Mapping[str, Any]) -> str:
-    """Return the TOML of the recipe that makes a trial again; its paths are absolute, variables in them stay."""
-    with needs("search"):
-        import tomli_w
-    raw = with_values(spec.recipe, values)
-    for key in ("data", "weights"):
-        if key in raw and "$" not in str(raw[key]):
-            raw[key] = (spec.place.parent / str(raw[key])).resolve().as_posix()
-    if spec.data is not None:
-        raw["data"] = spec.data.as_posix()
-    text: str = tomli_w.dumps(raw)
-    return text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from slimdeploy.recipes import read_toml, recipe_from
 from slimdeploy.search.drive import Driver
 from slimdeploy.search.folder import LOGS, PROGRESS_FILE, Folder, new_folder, only_here, open_folder
 from slimdeploy.search.local import Engine, LocalEngine
+from slimdeploy.search.page import write_report
 from slimdeploy.search.space import with_values
 from slimdeploy.search.spec import CONSTRAINTS, Spec, read_spec
 from slimdeploy.search.study import Book
@@ -117,27 +120,47 @@ def status(out: Path, storage: str = "") -> View:
     """
     require("search")
     folder = open_folder(out)
-    book = Book(folder.spec, folder.url(storage), folder.identity, create=False)
     running = {}
     if (out / PROGRESS_FILE).exists():
         noted = read_json(out / PROGRESS_FILE, what="progress")
         if time.time() - noted["written_at"] < STALE_S:
             running = {int(number): (str(one[0]), float(one[1])) for number, one in noted["running"].items()}
-    return View(spec=folder.spec, records=tuple(book.records()), running=running)
+    with contextlib.closing(Book(folder.spec, folder.url(storage), folder.identity, create=False)) as book:
+        return View(spec=folder.spec, records=tuple(book.records()), running=running)
 
 
 def _drive(folder: Folder, options: Options, watch: Watch, *, create: bool) -> View:
     with only_here(folder.path):
-        book = Book(folder.spec, folder.url(options.storage), folder.identity, create=create)
+        engine, book = _opened(folder, options, create=create)
+        with contextlib.closing(book):
+            with contextlib.closing(engine):
+                view = Driver(folder, book, engine, trust=options.trust, watch=watch, walk=options.walk).drive()
+            if view.records:
+                write_report(view, book.importances(), folder.path)
+        return view
+
+
+def _opened(folder: Folder, options: Options, *, create: bool) -> tuple[Engine, Book]:
+    """Return engine and study; a folder that was made for a search that cannot begin is removed."""
+    try:
         engine = engine_for(folder, options)
         try:
-            return Driver(folder, book, engine, trust=options.trust, watch=watch, walk=options.walk).drive()
-        finally:
+            return engine, Book(folder.spec, folder.url(options.storage), folder.identity, create=create)
+        except BaseException:
             engine.close()
+            raise
+    except BaseException:
+        if create:
+            shutil.rmtree(folder.path)
+        raise
 
 
 def engine_for(folder: Folder, options: Options) -> Engine:
     """Return the engine that was asked for, started."""
+    if options.engine == "ray":
+        from slimdeploy.search.ray_engine import RayEngine
+
+        return RayEngine(folder.spec.trial, options.address, None if folder.store else folder.cache)
     return LocalEngine(folder.spec.trial, folder.path / LOGS, slots=options.slots)
 
 

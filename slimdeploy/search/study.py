@@ -82,8 +82,19 @@ class Book:
         with needs("search"):
             import optuna
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = self._opened(url, folder, create=create)
-        self._require_same(folder)
+        self._storage: optuna.storages.RDBStorage | None = None
+        try:
+            self._study = self._opened(url, folder, create=create)
+            self._require_same(folder)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave the database."""
+        if self._storage is not None:
+            self._storage.remove_session()
+            self._storage.engine.dispose()
 
     def _opened(self, url: str, folder: str, *, create: bool) -> optuna.Study:
         import optuna
@@ -91,7 +102,7 @@ class Book:
 
         options = {"pool_pre_ping": True} | ({} if url.startswith("sqlite") else {"connect_args": _timeouts(url)})
         try:
-            storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
+            storage = self._storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
             directions = ["maximize" if OBJECTIVES[name] else "minimize" for name in self.spec.objectives]
             name = f"slimdeploy-{folder}"
             if create:
@@ -245,6 +256,8 @@ class Book:
 def redacted(url: str) -> str:
     """Return a storage's URL without its password."""
     scheme, separator, rest = url.partition("://")
+    if url and not separator:
+        return "that was given"  # no URL, so that nobody can tell what in it is secret
     login, at, place = rest.rpartition("@")
     return f"{scheme}{separator}{login.partition(':')[0]}{at}{place.partition('?')[0]}"
 
