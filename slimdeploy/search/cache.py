@@ -79,7 +79,8 @@ class Cache:
             Elsewhere: it is not, and this is no place to make it.
             SlimdeployError: whatever stopped the stage.
         """
-        key, started = key_of(step), time.perf_counter()
+        started = time.perf_counter()
+        key = key_of(step)
         hit = self._there(key)
         if not hit:
             if self.only not in ("", kind_of(step)):

@@ -76,10 +76,7 @@ def run_job(job: Job, tell: Tell, leases: Leases | None = None) -> Outcome:
 
     Of a trial that is done: `figures`, `bundle` and `steps`. Of one that failed or was stopped: `why`.
     """
-    cache = Cache(
-        root=Path(job.cache), tell=tell, only=job.only, device=job.device, leases=leases,
-        store=UrlStore(job.store) if job.store else None,
-    )  # fmt: skip
+    cache = Cache(root=Path(job.cache), tell=tell, only=job.only, device=job.device, leases=leases)
     outcome = _walked(job, cache)
     return {**outcome, "number": job.number, "steps": cache.steps}
 
@@ -87,6 +84,7 @@ def run_job(job: Job, tell: Tell, leases: Leases | None = None) -> Outcome:
 def _walked(job: Job, cache: Cache) -> Outcome:
     module, _, function = job.walk.partition(":")
     try:
+        cache.store = UrlStore(job.store) if job.store else None
         found = getattr(importlib.import_module(module), function)(job, cache.keep)
         return _checked({"state": DONE, **found}, job)
     except Elsewhere as other:
