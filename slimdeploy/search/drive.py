@@ -183,6 +183,7 @@ class Driver:
             data=str(spec.data or ""),
             cache=str(self._folder.cache),
             store=self._folder.store,
+            cpus=self._engine.cpus,
             gpus=spec.trial.gpus,
             device=spec.trial.device,
             bounds=bounds,
