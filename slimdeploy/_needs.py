@@ -10,8 +10,16 @@ from slimdeploy.errors import MissingDependency
 
 _ONNX = ("onnx", "onnxruntime", "onnxsim", "numpy", "cv2", "yaml", "faster_coco_eval")
 _REPORT = ("matplotlib", "jinja2", "numpy")
-_TRAIN = ("torch", "torchvision", "ultralytics", "torch_pruning", "cloudpickle", *dict.fromkeys(_ONNX + _REPORT))
-_SEARCH = ("optuna", "sqlalchemy", "fsspec", "filelock", "tomli_w", *_TRAIN)
+_TRAIN = (
+    "torch",
+    "torchvision",
+    "ultralytics",
+    "torch_pruning",
+    "cloudpickle",
+    "filelock",
+    *dict.fromkeys(_ONNX + _REPORT),
+)
+_SEARCH = ("optuna", "sqlalchemy", "fsspec", "tomli_w", *_TRAIN)
 # The modules that each extra of pyproject.toml brings; `train` brings `onnx` and `report` with it, `search` `train`.
 EXTRAS = {
     "train": _TRAIN,

@@ -36,9 +36,14 @@ def open_lanes(backend: Backend, artifact: Artifact) -> Iterator[list[Session]]:
     """
     cores = usable_cores()
     count = min(cores, MOST_SESSIONS) if getattr(backend, "parallel", False) else 1
+    several = getattr(backend, "open_several", None)
     with contextlib.ExitStack() as closing:
-        sessions = []
-        for _ in range(count):
+        sessions: list[Session] = []
+        if several is not None and count > 1:
+            sessions.extend(several(artifact, count=count, threads=cores // count))
+            for session in sessions:
+                closing.callback(session.close)
+        while len(sessions) < count:
             sessions.append(backend.open(artifact, threads=cores // count))
             closing.callback(sessions[-1].close)
         yield sessions

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slimdeploy.accuracy.boxes import Scorer, Scores, Truths
+from slimdeploy.accuracy.boxes import Scores, Truths
 from slimdeploy.accuracy.coco import best_f1, fine_recalls
 from slimdeploy.accuracy.visdrone_match import IOUS, Found, Marked, match, outside
 from slimdeploy.board.boxes import Detections
@@ -43,6 +43,8 @@ class Judged:
         images: images that show a class, which is what it weighs; shape (10,).
         precision: envelope at IoU 0.50, at each of `coco.fine_recalls`; shape (10, recalls).
         confidence: lowest score counted where that recall is reached; shape (10, recalls).
+        marked: what became of the first 500 detections of each image.
+        objects: objects of each class in each image, without those in ignored regions; shape (images, 10).
     """
 
     ap: Figures
@@ -50,9 +52,33 @@ class Judged:
     images: npt.NDArray[np.int64]
     precision: Figures
     confidence: Figures
+    marked: Sequence[Marked]
+    objects: npt.NDArray[np.int64]
 
 
-def scorer_for(dataset: Dataset, split: str) -> Scorer:
+class Official:
+    """The official protocol as a scorer of one split.
+
+    Args:
+        category: VisDrone's number of each class of the detector.
+        rows: annotations of each image; (n, 8).
+
+    Attributes:
+        judged: what was found last.
+    """
+
+    def __init__(self, category: npt.NDArray[np.int64], rows: Sequence[Rows]) -> None:
+        self._category, self._rows = category, rows
+        self.judged: Judged | None = None
+
+    def __call__(self, detections: Sequence[Detections], truths: Sequence[Truths], _max_det: int) -> Scores:
+        """Score the split; see `boxes.Scorer`."""
+        found = [as_found(one, self._category) for one in detections]
+        self.judged = judge(found, self._rows, [truth.size for truth in truths])
+        return _scores(self.judged, {label: int(number) - 1 for label, number in enumerate(self._category)})
+
+
+def scorer_for(dataset: Dataset, split: str) -> Official:
     """Return the official protocol as a scorer of one split; it reads annotations/ beside images/.
 
     Args:
@@ -73,12 +99,7 @@ def scorer_for(dataset: Dataset, split: str) -> Scorer:
     category = np.array([CLASSES.index(name) + 1 for name in dataset.classes], dtype=np.int64)
     rows = [visdrone.read_rows(beside(image, "annotations")) for image in dataset.images(split)]
 
-    def score(detections: Sequence[Detections], truths: Sequence[Truths], _max_det: int) -> Scores:
-        found = [as_found(one, category) for one in detections]
-        judged = judge(found, rows, [truth.size for truth in truths])
-        return _scores(judged, {label: int(number) - 1 for label, number in enumerate(category)})
-
-    return score
+    return Official(category, rows)
 
 
 def as_found(detections: Detections, category: npt.NDArray[np.int64]) -> Found:
@@ -104,24 +125,28 @@ def judge(found: Sequence[Found], rows: Sequence[Rows], sizes: Sequence[tuple[in
     Raises:
         DataError: no image shows an object outside of its ignored regions.
     """
-    images, objects = np.zeros(len(CLASSES), dtype=np.int64), np.zeros(len(CLASSES), dtype=np.int64)
+    counts: list[npt.NDArray[np.int64]] = []
     hits = np.zeros((len(MOST), len(CLASSES), len(IOUS)), dtype=np.int64)
     marked: list[Marked] = []
     for detections, own, size in zip(found, rows, sizes, strict=True):
         truths, left = _without_ignored(own, detections, size)
-        count = np.bincount(truths[:, CATEGORY] - 1, minlength=len(CLASSES))
-        images, objects = images + (count > 0), objects + count
+        counts.append(np.bincount(truths[:, CATEGORY] - 1, minlength=len(CLASSES)))
         for i, one in enumerate(match(left, truths, MOST)):
             for k in range(len(IOUS)):
                 hits[i, :, k] += np.bincount(one.category[one.marks[k] == 1] - 1, minlength=len(CLASSES))
         marked.append(one)
+    held = np.array(counts, dtype=np.int64).reshape(-1, len(CLASSES))  # (images, 10)
+    images, objects = (held > 0).sum(axis=0), held.sum(axis=0)
     if not images.any():
         raise DataError(
             "no image shows an object outside of its ignored regions", wanted="one or more to score against"
         )
     ar = hits / np.maximum(objects, 1)[None, :, None]
     ap, precision, confidence = _precisions(marked, objects)
-    return Judged(ap=ap, ar=ar.transpose(1, 2, 0), images=images, precision=precision, confidence=confidence)
+    return Judged(
+        ap=ap, ar=ar.transpose(1, 2, 0), images=images, precision=precision, confidence=confidence, marked=marked,
+        objects=held,
+    )  # fmt: skip
 
 
 def _without_ignored(rows: Rows, found: Found, size: tuple[int, int]) -> tuple[Rows, Found]:

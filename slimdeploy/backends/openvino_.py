@@ -17,7 +17,7 @@ _REFUSALS = (RuntimeError, ValueError, TypeError)  # OpenVINO's own errors are R
 
 
 class OpenVinoSession:
-    """One compiled model and its single infer request."""
+    """An infer request of a compiled model; a model that is opened once has a single one."""
 
     def __init__(self, compiled: Any, path: str) -> None:
         self._request, self._path = compiled.create_infer_request(), path
@@ -44,10 +44,17 @@ class OpenVino:
     name: str = "openvino"
     formats: frozenset[str] = frozenset({"onnx"})
     version: str = openvino.__version__
+    parallel: bool = True
 
     def open(self, artifact: Artifact, *, threads: int = 0) -> OpenVinoSession:
         """Load a model; see `protocol.Backend`."""
         return OpenVinoSession(self._compile(artifact, _settings(threads or usable_cores())), artifact.path)
+
+    def open_several(self, artifact: Artifact, *, count: int, threads: int) -> list[OpenVinoSession]:
+        """Load a model once and give several sessions of it, a stream each; see `protocol.Backend`."""
+        settings = _settings(count * threads) | {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": count}
+        compiled = self._compile(artifact, settings)
+        return [OpenVinoSession(compiled, artifact.path) for _ in range(count)]
 
     def profile(self, artifact: Artifact, feeds: Tensors, *, threads: int, calls: int) -> list[LayerTime]:
         """Return the mean time of each node over some calls, in the order that they run; the first call is left out."""

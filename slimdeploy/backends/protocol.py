@@ -46,8 +46,10 @@ class Backend(Protocol):
         version: of the runtime.
 
     A runtime may also have `parallel`, a truth value: whether sessions of few threads each, side by side in threads of
-    one process, answer more images than one session with all threads. Where it is missing, they do not. And it may have
-    `profile(artifact, feeds, *, threads, calls)`, which gives a `records.LayerTime` for each layer.
+    one process, answer more images than one session with all threads. Where it is missing, they do not. Where such
+    sessions can share the weights, `open_several(artifact, *, count, threads)` gives `count` of them, of `threads`
+    threads each. And it may have `profile(artifact, feeds, *, threads, calls)`, which gives a `records.LayerTime` for
+    each layer.
     """
 
     @property

@@ -23,6 +23,7 @@ _BUILT_IN = {  # name: (module, class, the extra that brings it)
     "onnxruntime-cuda": ("slimdeploy.backends.onnxruntime_", "OnnxRuntimeCuda", "onnx"),
     "onnxruntime-tensorrt": ("slimdeploy.backends.onnxruntime_", "OnnxRuntimeTensorRt", "onnx"),
     "openvino": ("slimdeploy.backends.openvino_", "OpenVino", "openvino"),
+    "tensorrt": ("slimdeploy.backends.tensorrt_", "TensorRt", "onnx"),  # TensorRT itself is no extra's
     "pytorch": ("slimdeploy.backends.pytorch_", "PyTorch", "train"),
 }
 _UNPICKLING = frozenset({"pytorch"})

@@ -133,7 +133,7 @@ def as_text(result: dict[str, Any]) -> str:
     taken, telemetry = result["measurement"], result["telemetry"]
     p50_s, p90_s = statistics.median(taken["samples_s"]), _p90_s(taken["samples_s"])
     lines = [
-        f"{taken['artifact']} in {taken['backend']} {taken['environment']['runtime_version']}"
+        f"{taken['artifact']} ({result['graph']}) in {taken['backend']} {taken['environment']['runtime_version']}"
         + (", on a simulated board" if result["simulated"] else ""),
         f"p50 {1000 * p50_s:.2f} ms, p90 {1000 * p90_s:.2f} ms, {taken['batch'] / p50_s:.1f} images a second",
     ]

@@ -116,8 +116,9 @@ def _held(measured: dict[str, float | None], limits: dict[str, float]) -> dict[s
 
 def as_text(result: dict[str, Any]) -> str:
     """Return the outcome of `check` as lines for a person."""
+    by = f"{result['runtime']} by {result['graph']}"
     lines = [
-        f"golden sample: {result['expected']} {result['what']} found in {result['runtime']}, largest shift "
+        f"golden sample: {result['expected']} {result['what']} found in {by}, largest shift "
         f"{result['box_shift_px']:.2g} px, largest change of a score {result['score_change']:.2g}"
     ]
     if "p90_ms" in result:

@@ -79,7 +79,9 @@ class Service:
         return self.machine.root / "etc/udev/rules.d" / RULE
 
     def systemctl(self, *arguments: str) -> str:
-        """Ask systemd; raise DeviceError if it refuses."""
+        """Ask systemd; raise DeviceError if it refuses, or is not there."""
+        if self.machine.program("systemctl") is None:
+            raise DeviceError("the board has no systemd", wanted="systemctl", do="start agent.pyz run by what it has")
         if self.system:
             return self.machine.ask("systemctl", *arguments)
         # a login without PAM does not say where the user's systemd listens

@@ -8,6 +8,7 @@ from slimdeploy.cli._shared import table
 from slimdeploy.records import PrunePlan
 
 BAR = 24  # characters of the widest layer's bar
+TOLD = 10  # groups in the table of sensitivities; the first table has the damage of all
 KEPT, GONE = "█", "░"
 
 
@@ -18,6 +19,7 @@ def as_text(plan: PrunePlan) -> str:
         [
             layers(plan),
             "",
+            *sensitivities(plan),
             *reached_lines(plan),
             f"{narrowed} of {len(plan.groups)} groups of coupled channels narrowed, to multiples of {plan.alignment}",
             *sensitivity_lines(plan),
@@ -46,6 +48,26 @@ def picture(kept: int, width: int, widest: int) -> str:
     whole = max(1, round(BAR * width / widest))
     full = max(1, round(whole * kept / width))
     return KEPT * full + GONE * (whole - full)
+
+
+def sensitivities(plan: PrunePlan) -> list[str]:
+    """Return a table of the groups that the outputs hang on most, with a bar each; nothing where none was tried."""
+    worst = sorted(plan.sensitivities, key=lambda one: -one.damage)[:TOLD]
+    if not worst:
+        return []
+    most = worst[0].damage or 1.0
+    rows = [
+        (
+            " and ".join(one.groups),
+            f"{one.width} to {one.tried}",
+            f"{one.damage:.3f}",
+            f"{one.positives[1]} of {one.positives[0]}",
+            (KEPT * max(1, round(BAR * one.damage / most))).ljust(BAR),
+        )
+        for one in worst
+    ]
+    count = f"{len(worst)} of {len(plan.sensitivities)}"
+    return [table((f"most sensitive, {count}", "tried", "damage alone", "still score", " " * BAR), rows), ""]
 
 
 def reached_lines(plan: PrunePlan) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from slimdeploy.cli._shared import JsonOption, show
+from slimdeploy.cli.export import limits_text
 
 NAME = "bundle"
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle: its folder, or one .tar.zst.")]
@@ -110,4 +111,6 @@ def as_text(found: dict[str, Any], manifest: dict[str, Any]) -> str:
         f"weights: {manifest['weights']['file']}, {manifest['weights']['sha256']}",
         f"made by: {', '.join(f'{name} {version}' for name, version in manifest['versions'].items())}",
     ]
+    if "limits" in manifest:
+        lines.append(f"limits:  {limits_text(manifest['limits'])}; the board refuses what exceeds them")
     return "\n".join([*lines, *(f"{size / 1e6:9.3f} MB  {name}" for name, size in found["files"].items())])

@@ -141,7 +141,7 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
     if "recommendation" in manifest:
         lines.append(f"advice: {_advice(manifest['recommendation'])}")
     if "limits" in manifest:
-        lines.append(f"limits: {_limits(manifest['limits'])}; the board refuses what exceeds them")
+        lines.append(f"limits: {limits_text(manifest['limits'])}; the board refuses what exceeds them")
     if dropins := [name for name in DROPINS if any(file.startswith(f"{name}/") for file in manifest["files"])]:
         lines.append(f"with:   {', '.join(dropins)}")
     if "build" in manifest["board"]:
@@ -149,7 +149,8 @@ def as_text(folder: Path, manifest: dict[str, Any], then: str) -> str:
     return "\n".join([*lines, then])
 
 
-def _limits(limits: dict[str, float]) -> str:
+def limits_text(limits: dict[str, float]) -> str:
+    """Return what a board's check holds the engine to, for a person."""
     units = {"p90_ms": ("p90", "ms"), "power_mw": ("power", "mW")}
     return ", ".join(f"{units[name][0]} {limit:g} {units[name][1]}" for name, limit in limits.items())
 

@@ -127,7 +127,7 @@ def fleet_text(results: list[dict[str, Any]]) -> str:
 def _flies(one: dict[str, Any]) -> str:
     if "error" in one or "skipped" in one:
         return "as before"
-    return _short(one.get("current", one.get("release")))
+    return _short(one.get("current", one.get("release"))) if {"current", "release"} & set(one) else ""
 
 
 def _state(one: dict[str, Any]) -> str:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from slimdeploy._needs import needs
 from slimdeploy.cli._shared import ConfigOption, DataOption, JsonOption, TrustOption, show, table
 from slimdeploy.configs import ValConfig, build
-from slimdeploy.errors import UsageError
 from slimdeploy.records import Row, as_json
 from slimdeploy.report.cells import differing
 from slimdeploy.report.scores import DETAILS, DETAILS_NOTE, by_class, details
-
-if TYPE_CHECKING:
-    from slimdeploy.accuracy.boxes import Scorer
-    from slimdeploy.accuracy.matches import Matches
-    from slimdeploy.data.dataset import Dataset
 
 NAME = "val"
 HEADER = ("model", "parameters", "MB", "GMACs", "mAP50", "mAP50-95", "points", "precision", "recall")
@@ -34,9 +29,8 @@ OFFICIAL_NOTE = (
     "the macro ones weigh every class alike."
 )
 POINTS_NOTE = (
-    "points: mAP50-95 more than the first model's, in hundredths, with its 95 % interval over which images were scored."
+    "points: {} more than the first model's, in hundredths, with its 95 % interval over which images were scored."
 )
-PROTOCOLS = ("coco", "visdrone")
 
 
 def command(
@@ -49,61 +43,44 @@ def command(
     protocol: Annotated[
         str, typer.Option(help="Whose rules: coco, or visdrone, which reads annotations/ beside images/.")
     ] = "coco",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder to make, with the report, plots and the worst images; compare and gate read it."),
+    ] = None,
     config: ConfigOption = None,
     trust: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Score models on the same images: size, GMACs, mAP, precision and recall, side by side.
 
-    Example: slimdeploy val dense.pt tuned.pt model.fp16.onnx --data visdrone.yaml --imgsz 640
+    Example: slimdeploy val dense.pt tuned.pt model.fp16.onnx --data visdrone.yaml --imgsz 640 --out scored
     """
     with needs("onnx"):
-        from slimdeploy.accuracy.bootstrap import paired_bootstrap
-        from slimdeploy.accuracy.evaluate import require_detector, score
-        from slimdeploy.accuracy.matches import Keeping
+        from slimdeploy.accuracy.evaluate import require_detector
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.data.dataset import read_dataset
+        from slimdeploy.stages.val import require_protocol, val, write
+    from slimdeploy.lineage import refuse_existing
     from slimdeploy.recipes import section
 
+    require_protocol(protocol)
+    if out is not None:
+        refuse_existing(out)
+        with needs("report"):
+            importlib.import_module("jinja2")  # now, not after minutes of scoring
     settings = build(ValConfig, {"split": split, "imgsz": imgsz, "max_det": max_det}, section(config, NAME))
     side = (settings.imgsz, settings.imgsz)
     artifacts = [read_artifact(path, imgsz=side, trust=trust) for path in weights]
     for one in artifacts:
         require_detector(one)
-    dataset = read_dataset(data)
-    settings, scorer = _judge(protocol, dataset, settings)
-    rows: list[Row] = []
-    kept: list[Matches] = []
-    for name, one in zip(short_names(weights), artifacts, strict=True):
-        keeping = Keeping(scorer)
-        accuracy = score(one, dataset, settings, backend=backend, trust=trust, scorer=keeping)
-        kept.append(keeping.matches())
-        rows.append(
-            Row(
-                name=name,
-                file=Path(one.path).name,
-                format=one.format,
-                precision=one.precision,
-                parameters=one.parameters,
-                size_bytes=one.size_bytes,
-                macs=one.macs,
-                accuracy=accuracy,
-                difference=paired_bootstrap(kept[0], kept[-1]) if rows and protocol == "coco" else None,
-            )
-        )
-    show({"schema": 1, "rows": [as_json(row) for row in rows]}, text=as_text(rows), as_json=json)
-
-
-def _judge(protocol: str, dataset: Dataset, settings: ValConfig) -> tuple[ValConfig, Scorer]:
-    """Return the scorer of a protocol, and the settings with as many boxes an image as it counts."""
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"no protocol {protocol!r}", wanted=" or ".join(PROTOCOLS))
-    with needs("onnx"):
-        from slimdeploy.accuracy import coco, visdrone
-    if protocol == "coco":
-        return settings, coco.score
-    most = max(settings.max_det, *visdrone.MOST)
-    return dataclasses.replace(settings, max_det=most), visdrone.scorer_for(dataset, settings.split)
+    dataset, names = read_dataset(data), short_names(weights)
+    models = list(zip(names, artifacts, strict=True))
+    score_all = partial(val, models, dataset, settings, protocol=protocol, backend=backend, trust=trust)
+    files = list(zip(names, weights, strict=True))
+    scored = score_all() if out is None else write(score_all, files, dataset, settings, out)
+    told: dict[str, object] = {"schema": 1, "rows": [as_json(row) for row in scored.rows]}
+    where, said = ({}, "") if out is None else ({"out": str(out)}, f"\n\nwritten: {out}")
+    show(told | where, text=as_text(scored.rows) + said, as_json=json)
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -118,13 +95,13 @@ def as_text(rows: Sequence[Row]) -> str:
     if accuracy is None:
         raise ValueError("only scored rows have a table of scores")
     official = _is_official(rows[0])
-    header = (*HEADER[:SIZES], *OFFICIAL) if official else HEADER
+    header = (*HEADER[:SIZES], "AP", "points", *list(OFFICIAL)[1:]) if official else HEADER
     lines = [table(header, [_cells(row) for row in rows])]
     lines.append(f"{accuracy.data}: {accuracy.images} images, {accuracy.boxes} boxes, {accuracy.metric}")
+    lines += [POINTS_NOTE.format("AP" if official else "mAP50-95")] if len(rows) > 1 else []
     if official:
         lines.append(OFFICIAL_NOTE)
     else:
-        lines += [POINTS_NOTE] if len(rows) > 1 else []
         lines += ["", table(("model", *DETAILS), [(row.name, *details(row)) for row in rows]), DETAILS_NOTE]
         lines += (
             ["", table(("AP50-95 by class", *(row.name for row in rows)), by_class(rows))]
@@ -143,7 +120,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.accuracy is None:
         return (row.name, *size, *[""] * (len(HEADER) - SIZES))
     if _is_official(row):
-        return (row.name, *size, *(f"{row.accuracy.figures[key]:.3f}" for key in OFFICIAL.values()))
+        first, *others = (f"{row.accuracy.figures[key]:.3f}" for key in OFFICIAL.values())
+        return (row.name, *size, first, differing(row).text, *others)
     scores = [
         f"{figure:.3f}"
         for figure in (row.accuracy.map50, row.accuracy.map50_95, row.accuracy.precision, row.accuracy.recall)

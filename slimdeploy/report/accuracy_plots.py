@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slimdeploy.records import Evaluation, Report
-from slimdeploy.report.canvas import GRID, INK, SERIES, Painter, Plot, plot
+from slimdeploy.report.canvas import GRID, INK, SERIES, Painter, Plot, plot, png
 from slimdeploy.report.cells import label
 from slimdeploy.report.findings import compared_row
 from slimdeploy.report.plots import colour, short
@@ -40,6 +40,20 @@ def accuracy_plots(report: Report) -> list[Plot]:
         size = CONFUSION_SIZE if wide else CURVE_SIZE
         plots.append(plot("confusion", "What was taken for what", caption, painter, size=size, wide=wide))
     return plots
+
+
+def accuracy_pngs(report: Report) -> dict[str, bytes]:
+    """Return the same plots as PNG on white, by their names; none where there is no evaluation."""
+    found = report.evaluation
+    if found is None:
+        return {}
+    pictures = {}
+    if found.precision:
+        pictures["precision"] = png(_precision_painter(report, found), size=CURVE_SIZE)
+    if shown := [name for name in _compared(report) if name in found.confusion]:
+        size = CONFUSION_SIZE if len(found.classes) > FEW_CLASSES else CURVE_SIZE
+        pictures["confusion"] = png(_confusion_painter(found, shown), size=size)
+    return pictures
 
 
 def _compared(report: Report) -> list[str]:

@@ -19,6 +19,8 @@ from slimdeploy.report.read import bench_file, read_lineage, read_rows, read_wid
 RENDERED_NOTE = "Accuracy was scored on rendered scenes, not photographs."
 APART_NOTE = "These runs were not timed in turns: drift between them is in no interval."
 
+TOLD = 5  # of the layers that a network hangs on most, in a note; the page draws more
+
 
 def report_from(folders: Sequence[Path], *, across_machines: bool = False) -> Report:
     """Return the comparison of one or more runs.
@@ -78,7 +80,8 @@ def _planning_notes(lineage: Iterable[Mapping[str, Any]]) -> Iterable[str]:
             )
         if tried := results.get("sensitivities"):
             named = ", ".join(
-                f"{one['groups'][0]} ({one['positives'][1]} of {one['positives'][0]} detections left)" for one in tried
+                f"{one['groups'][0]} ({one['positives'][1]} of {one['positives'][0]} detections left)"
+                for one in tried[:TOLD]
             )
             yield f"Narrowed alone to about half, these layers changed the outputs most: {named}."
 

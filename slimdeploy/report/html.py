@@ -23,6 +23,7 @@ from slimdeploy.report.power_plots import power_plots
 from slimdeploy.report.remarks import warnings
 from slimdeploy.report.scenes import scenes
 from slimdeploy.report.scores import DETAILS_NOTE, side_by_side
+from slimdeploy.report.sensitivity_plots import sensitivity_plots
 from slimdeploy.report.training_plots import gammas_png, training_plots
 
 __all__ = ["as_html", "gammas_png"]
@@ -67,6 +68,7 @@ def _content(report: Report) -> dict[str, Any]:
             *latency_plots(report),
             *power_plots(report),
             *width_plots(report),
+            *sensitivity_plots(report),
             *layer_plots(report),
             *accuracy_plots(report),
             *training_plots(report),

@@ -65,15 +65,31 @@ def score_rows(
         scored.append(dataclasses.replace(row, accuracy=accuracy, difference=difference))
     matches.save(folder / matches.FILE, found)
     judged = compared_row(Report(title="", rows=tuple(row for row in scored if row.accuracy))).name
-    evaluation = Evaluation(
+    evaluation = evaluation_of(kept, dataset, config.val.split, judged=judged)
+    write_json(folder / FILE, {"schema": 1, **as_json(evaluation)})
+    return scored
+
+
+def evaluation_of(
+    kept: Mapping[str, Keeping], dataset: Dataset, split: str, *, judged: str, curves: bool = True
+) -> Evaluation:
+    """Return what is drawn of the models' boxes.
+
+    Args:
+        kept: what was scored, by the models' names.
+        dataset: what it was scored on.
+        split: which part of it.
+        judged: the model whose mistakes choose the scenes.
+        curves: whether precision over recall is drawn, which is COCO's.
+    """
+    found = {name: one.matches() for name, one in kept.items()} if curves else {}
+    return Evaluation(
         classes=dataset.classes,
         precision={name: tuple(precision_at_recalls(one).round(5).tolist()) for name, one in found.items()},
         confusion={name: _confusion(one, len(dataset.classes)) for name, one in kept.items()},
         judged=judged,
-        scenes=tuple(_scenes(kept, judged, dataset.images(config.val.split))),
+        scenes=tuple(_scenes(kept, judged, dataset.images(split))),
     )
-    write_json(folder / FILE, {"schema": 1, **as_json(evaluation)})
-    return scored
 
 
 def gains(folder: Path) -> list[str]:

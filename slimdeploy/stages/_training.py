@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimdeploy._needs import needs
 from slimdeploy.configs import Config, build
 from slimdeploy.errors import OutputExists, SlimdeployError, UsageError
 from slimdeploy.lineage import (
@@ -27,9 +28,12 @@ from slimdeploy.lineage import (
 )
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
     from slimdeploy.yolo.training import Trained
 
 REQUEST = "request.json"
+LOCK, LOCK_TIMEOUT_S = "lock", 15.0
 TUNED, TAUGHT = "tuned", "taught"  # a recipe's fine-tuned models: without and with a teacher beside it
 
 log = logging.getLogger("slimdeploy.train")
@@ -62,17 +66,42 @@ def training_run(request: Request) -> Iterator[Run]:
 
     Raises:
         OutputExists: `request.out` is there already, or a training with other settings is unfinished beside it.
+        UsageError: another process trains in that folder now.
     """
     partial = partial_of(request.out)
     if (partial / WORK).exists():
         _require_same(partial, request)
     with stage_run(request.stage, config=request.config, inputs=request.inputs, out=request.out, resumable=True) as run:
-        write_json(run.folder / WORK / REQUEST, _as_json(request))
+        lock = _locked(run.folder)
         try:
+            write_json(run.folder / WORK / REQUEST, _as_json(request))
             yield run
         except (SlimdeployError, KeyboardInterrupt):
+            lock.release()
             _leave(run.folder, request.stage)
             raise
+        finally:
+            lock.release()  # before the folder gets its name, since Windows renames none with an open file
+
+
+def _locked(folder: Path) -> BaseFileLock:
+    """Return the lock of a folder, held; the system lets go of it when the process ends, however it ends.
+
+    A killed process's data loaders hold it until they notice, within seconds.
+    """
+    with needs("train"):
+        from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / WORK / LOCK)
+    try:
+        lock.acquire(timeout=LOCK_TIMEOUT_S)
+    except Timeout as error:
+        raise UsageError(
+            f"another process trains in {folder} now",
+            wanted="a single one at a time",
+            do="wait until it ends, or name another folder with --out",
+        ) from error
+    return lock
 
 
 def _leave(folder: Path, stage: str) -> None:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 OUTPUT = "pruned.pt"
 PLAN = "plan.json"
-TOLD = 5  # of the sensitivities, the highest, in run.json; all of them are in the plan
 
 log = logging.getLogger("slimdeploy.prune")
 
@@ -244,5 +243,5 @@ def _figures(plan: PrunePlan) -> dict[str, object]:
         "parameters": list(plan.parameters),
         "macs": list(plan.macs),
         "latency": _without_layers(plan.latency) if plan.latency else None,
-        "sensitivities": [as_json(one) for one in sorted(plan.sensitivities, key=lambda one: -one.damage)[:TOLD]],
+        "sensitivities": [as_json(one) for one in sorted(plan.sensitivities, key=lambda one: -one.damage)],
     }

@@ -5,6 +5,7 @@ systemd itself is a stand-in among the simulated board's programs, since no test
 
 from __future__ import annotations
 
+import configparser
 import os
 import shutil
 import subprocess
@@ -81,6 +82,13 @@ def test_a_systemd_that_refuses_leaves_the_release_from_before_and_no_unit(board
     assert "Failed to enable unit" in stderr
 
 
+def test_a_board_without_systemd_is_told_and_keeps_what_flew(make_board, make_bundle, slimdeploy):
+    board = make_board()
+    slimdeploy("ship", make_bundle(b"old"), "--to", board.address)
+    code, _, stderr = slimdeploy("ship", make_bundle(b"new"), "--to", board.address, "--install-service", CAMERA)
+    assert (code, board.model(), "the board has no systemd" in stderr) == (4, b"old", True), stderr
+
+
 def test_a_service_is_installed_for_what_flies_already_and_removed_again(board, make_bundle, slimdeploy):
     slimdeploy("ship", make_bundle(b"old"), "--to", board.address)
     code, stdout, stderr = slimdeploy("ship", "--install-service", CAMERA, "--to", board.address)
@@ -97,7 +105,10 @@ def test_systemd_accepts_the_unit_and_runs_the_agent_of_the_current_release(serv
     if analyze is not None:
         ended = subprocess.run([analyze, "verify", str(serving.unit)], capture_output=True, text=True)
         assert (ended.returncode, "slimdeploy" in ended.stderr) == (0, False), ended.stderr
-    start = next(line for line in serving.unit.read_text(encoding="utf-8").splitlines() if line.startswith("ExecStart"))
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.read_string(serving.unit.read_text(encoding="utf-8"))
+    assert unit.sections() == ["Unit", "Service", "Install", "X-Slimdeploy"]
+    start = unit["Service"]["ExecStart"]
     assert f'"{serving.current / "agent.pyz"}" "run" "{CAMERA}" "--cache"' in start
 
 

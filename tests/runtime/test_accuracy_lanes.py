@@ -10,7 +10,7 @@ import pytest
 from slimdeploy.accuracy import lanes
 from slimdeploy.accuracy.lanes import in_order, open_lanes
 from slimdeploy.backends.artifacts import read_artifact
-from slimdeploy.backends.onnxruntime_ import OnnxRuntime
+from slimdeploy.backends.registry import backend_for
 from slimdeploy.errors import DataError
 
 
@@ -134,11 +134,38 @@ def test_sessions_are_closed_even_if_one_does_not_open(conv_model, monkeypatch):
     assert closed == [1]
 
 
-def test_onnx_runtime_gives_the_same_outputs_from_each_of_its_sessions(conv_model, monkeypatch):
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_runtime_gives_the_same_outputs_from_each_of_its_sessions(name, conv_model, monkeypatch):
     import numpy as np
 
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    artifact = read_artifact(conv_model())
+    backend = backend_for(artifact, name)
     monkeypatch.setattr(lanes, "usable_cores", lambda: 2)
-    feeds = {"images": np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)}
-    with open_lanes(OnnxRuntime(), read_artifact(conv_model())) as sessions:
-        first, second = (session.run(feeds)["output0"] for session in sessions)
-    assert np.array_equal(first, second)
+    images = np.random.default_rng(0).random((12, 1, 3, 32, 32), dtype=np.float32)
+    alone = backend.open(artifact, threads=1)
+    with open_lanes(backend, artifact) as sessions:
+        assert len(sessions) == 2
+        found = through(sessions, [{"images": one} for one in images])
+    for one, outputs in zip(images, found, strict=True):
+        assert np.allclose(outputs["output0"], alone.run({"images": one})["output0"], atol=1e-5)
+
+
+def test_a_runtime_whose_sessions_share_the_weights_is_opened_once(monkeypatch):
+    asked, closed = [], []
+
+    class Sharing:
+        parallel = True
+
+        def open_several(self, artifact, *, count, threads):
+            asked.append((count, threads))
+            made = [Watched() for _ in range(count)]
+            for session in made:
+                session.close = lambda: closed.append(1)
+            return made
+
+    monkeypatch.setattr(lanes, "usable_cores", lambda: 6)
+    with open_lanes(Sharing(), None) as sessions:
+        assert len(sessions) == 6
+    assert (asked, closed) == ([(6, 1)], [1] * 6)

@@ -96,7 +96,7 @@ def test_onnx_files_go_to_onnx_runtime_unless_told(tmp_path):
 
 def test_an_unknown_backend_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(
-        UsageError, match=r"'tflite'.*onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, openvino, pytorch"
+        UsageError, match=r"'tflite'.*onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, openvino, tensorrt"
     ):
         backend_for(artifact_of(tmp_path / "model.onnx"), "tflite")
 

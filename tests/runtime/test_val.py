@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from slimdeploy.cli import app
 from slimdeploy.cli.val import as_text, short_names
+from slimdeploy.errors import OutputExists
+from slimdeploy.lineage import read_run
 from slimdeploy.records import Accuracy, Row
 
 
@@ -111,3 +113,44 @@ def test_photographs_get_no_warning():
         "0.400",
     ]
     assert source == "aerial (val): 2 images, 3 boxes, COCO metric"
+
+
+def test_a_folder_holds_the_report_its_plots_and_the_images(two_models, data, tmp_path):
+    out = tmp_path / "scored"
+    result = val(*two_models, "--data", data, "--out", out)
+    assert result.stdout.endswith(f"written: {out}\n")
+    names = {path.name for path in out.iterdir()}
+    assert {"run.json", "bench.json", "report.html", "report.md", "precision.png", "confusion.png"} <= names
+    assert sorted(name for name in names if name.endswith(".jpg")) == ["worst-1-0.jpg", "worst-2-1.jpg"]
+    assert (out / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert read_run(out)["seconds"] > 0
+
+
+def test_the_boxes_are_drawn_on_the_images_side_by_side(two_models, data, tmp_path):
+    import cv2
+
+    val(*two_models, "--data", data, "--out", tmp_path / "scored")
+    picture = cv2.imread(str(tmp_path / "scored" / "worst-1-0.jpg"))
+    assert picture.shape == (40, 60 + 8 + 60, 3)
+    blue, green, red = picture[16, 24:37].astype(int).mean(axis=0)  # the upper edge of the car that was missed
+    assert min(green, red) - blue > 50
+
+
+def test_compare_and_gate_read_the_folder(two_models, data, tmp_path):
+    val(*two_models, "--data", data, "--out", tmp_path / "scored")
+    assert CliRunner().invoke(app, ["compare", str(tmp_path / "scored")]).exit_code == 0
+    assert CliRunner().invoke(app, ["gate", str(tmp_path / "scored"), "--min-map", "0"]).exit_code == 0
+
+
+def test_the_official_protocol_draws_no_curve_of_another(two_models, data, tmp_path):
+    (data.parent / "annotations" / "val").mkdir(parents=True)
+    for number in range(2):
+        (data.parent / "annotations" / "val" / f"{number}.txt").write_text("24,16,12,8,1,4,0,0\n", encoding="utf-8")
+    result = val(*two_models, "--data", data, "--protocol", "visdrone", "--out", tmp_path / "scored")
+    assert result.exit_code == 0
+    assert (tmp_path / "scored" / "confusion.png").exists()
+    assert not (tmp_path / "scored" / "precision.png").exists()
+
+
+def test_a_folder_that_exists_is_refused_before_anything_runs(two_models, data, tmp_path):
+    assert isinstance(val(*two_models, "--data", data, "--out", tmp_path).exception, OutputExists)

@@ -15,6 +15,7 @@ from visdrone_reference import reference_figures
 from slimdeploy.accuracy import visdrone as official
 from slimdeploy.accuracy.boxes import Truths
 from slimdeploy.accuracy.visdrone import figures, judge, scorer_for
+from slimdeploy.accuracy.visdrone_bootstrap import official_ap, paired_bootstrap
 from slimdeploy.accuracy.visdrone_match import Found
 from slimdeploy.board.boxes import Detections
 from slimdeploy.cli import app
@@ -206,14 +207,60 @@ def equal_to_reference(every, rng, *, ordered):
 @pytest.mark.parametrize("ordered", [True, False])
 def test_random_scenes_score_as_the_plain_implementation_says(ordered):
     rng = np.random.default_rng(3)
+    every = scenes(rng)
+    equal_to_reference(every, rng, ordered=ordered)
+
+
+def scenes(rng, images=12):
+    """Return annotations of made-up scenes, with ignored regions and objects."""
     every = []
-    for _ in range(12):
+    for _ in range(images):
         count = rng.integers(1, 40)
         boxes = (rng.uniform(0, 1, (count, 4)) * [250, 150, 50, 50]).astype(np.int64)
         category = rng.integers(0, 12, count)
         score = ((category > 0) & (category < OTHERS) & (rng.random(count) < 0.85)).astype(np.int64)
         every.append(np.column_stack([boxes, score, category, np.zeros((count, 2), dtype=np.int64)]))
-    equal_to_reference(every, rng, ordered=ordered)
+    return every
+
+
+def judged(every, seed):
+    rng, size = np.random.default_rng(seed), (400, 400)
+    found = [perturbed(rows, rng, size, ordered=True) for rows in every]
+    return found, judge(found, every, [size] * len(every))
+
+
+def test_the_official_ap_of_a_choice_is_that_of_the_images_as_often_as_they_were_drawn():
+    every = scenes(np.random.default_rng(5))
+    found, whole = judged(every, 6)
+    assert official_ap(whole, np.ones(len(every), dtype=np.int64)) == pytest.approx(figures(whole)["ap"], abs=1e-12)
+    times = np.array([0, 3, 1, 0, 2, 1, 1, 0, 1, 2, 0, 1])
+    drawn = np.repeat(np.arange(len(every)), times)
+    again = judge([found[i] for i in drawn], [every[i] for i in drawn], [(400, 400)] * len(drawn))
+    assert official_ap(whole, times) == pytest.approx(figures(again)["ap"], abs=0.01)  # equal scores may change order
+
+
+def test_the_interval_of_the_official_ap_holds_0_for_a_model_beside_itself():
+    _, one = judged(scenes(np.random.default_rng(5)), 6)
+    found = paired_bootstrap(one, one, resamples=50)
+    assert (found.points, found.low, found.high) == (0, 0, 0)
+
+
+def test_the_interval_of_the_official_ap_lies_around_the_difference():
+    every = scenes(np.random.default_rng(5), images=40)
+    boxes, one = judged(every, 6)
+    kept = [box.only(np.arange(len(box.scores)) % 3 > 0) for box in boxes]  # a third is not found
+    other = judge(kept, every, [(400, 400)] * len(every))
+    found = paired_bootstrap(one, other, resamples=200)
+    assert found.points == pytest.approx(100 * (figures(other)["ap"] - figures(one)["ap"]))
+    assert found.low < found.points < found.high < 0
+    assert (found.images, found.resamples) == (40, 200)
+
+
+def test_models_of_different_images_are_not_compared():
+    _, one = judged(scenes(np.random.default_rng(5)), 6)
+    _, other = judged(scenes(np.random.default_rng(8)), 6)
+    with pytest.raises(UsageError, match="different images"):
+        paired_bootstrap(one, other)
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -267,10 +314,18 @@ def test_the_scorer_reads_annotations_beside_the_images_and_numbers_classes_as_t
 def test_the_verb_val_shows_the_official_figures_beside_the_macro_mean(two_models, data):
     result = CliRunner().invoke(app, ["val", str(two_models[0]), "--data", str(data), "--protocol", "visdrone"])
     header, row, source, note = result.stdout.splitlines()
-    assert " ".join(header.split()[4:]) == "AP AP50 AP75 AR1 AR10 AR100 AR500 macro AP macro AP50"
-    assert len(row.split()) == 13
+    assert " ".join(header.split()[4:]) == "AP points AP50 AP75 AR1 AR10 AR100 AR500 macro AP macro AP50"
+    assert len(row.split()) == 14
     assert source.endswith("2 images, 2 boxes, VisDrone's official protocol")
     assert "every class alike" in note
+
+
+def test_the_verb_val_tells_the_interval_of_the_official_ap(two_models, data):
+    models = [str(model) for model in two_models]
+    arguments = ["val", *models, "--data", str(data), "--protocol", "visdrone", "--json"]
+    first, second = json.loads(CliRunner().invoke(app, arguments).stdout)["rows"]
+    assert first["difference"] is None
+    assert second["difference"]["images"] == 2
 
 
 def test_the_verb_val_keeps_500_boxes_an_image_for_the_official_protocol(two_models, data, monkeypatch):

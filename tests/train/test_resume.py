@@ -16,6 +16,7 @@ import torch
 from slimdeploy.configs import FinetuneConfig
 from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.lineage import WORK, partial_of
+from slimdeploy.stages import _training
 from slimdeploy.stages.finetune import finetune, resume_finetune
 from slimdeploy.stages.sparsify import resume_sparsify
 from slimdeploy.yolo import checkpoint
@@ -107,6 +108,37 @@ def test_other_settings_leave_the_unfinished_training_alone(stopped, tiny_weight
     with pytest.raises(OutputExists, match=r"other settings.*--resume"):
         finetune(tiny_weights, tiny_data, FinetuneConfig(**{**SHORT, "epochs": 5}), stopped)
     assert epochs_whole(stopped) == 1
+
+
+def test_a_second_process_in_the_same_folder_is_refused_and_the_first_one_ends_well(
+    stopped, tiny_weights, tiny_data, monkeypatch
+):
+    monkeypatch.setattr(_training, "LOCK_TIMEOUT_S", 0.0)
+    lock = partial_of(stopped) / WORK / _training.LOCK
+    lock.unlink(missing_ok=True)
+    first = command("finetune", "--resume", str(partial_of(stopped)))
+    with subprocess.Popen(first, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not lock.exists() and process.poll() is None:
+            time.sleep(0.02)
+        config = FinetuneConfig(**SHORT)
+        for again in (lambda: resume_finetune(stopped), lambda: finetune(tiny_weights, tiny_data, config, stopped)):
+            with pytest.raises(
+                UsageError, match=r"another process trains in .*tuned\.partial now; wanted: a single one"
+            ):
+                again()
+        assert process.wait() == 0, process.stderr.read()
+    assert json.loads((stopped / "run.json").read_text())["results"]["epochs"] == 3
+    assert sorted(path.name for path in stopped.iterdir()) == ["run.json", "tuned.pt"]
+
+
+def test_a_process_that_is_killed_leaves_no_lock(stopped):
+    lock = partial_of(stopped) / WORK / _training.LOCK
+    hold = f"from filelock import FileLock; FileLock({str(lock)!r}).acquire(); print(1, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.kill()
+    assert lock.exists()
+    assert resume_finetune(stopped).exists()
 
 
 def test_another_stage_is_told_which_one_it_is(stopped):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 import surface_tensorrt
 from small_bundle import put
@@ -70,6 +71,18 @@ def test_an_engine_is_built_loaded_and_finds_the_golden_boxes(bundle, use, capsy
     code, checked, err = ask(capsys, "check", "--bundle", bundle, "--json")
     assert (code, checked.get("missing")) == (0, 0), err
     assert module.world.asked["api"] == "names"
+    assert ctypes.c_int.in_dll(ctypes.CDLL(str(library)), "live").value == 0
+
+
+@pytest.mark.parametrize("without", [frozenset(), frozenset(BY_NAME)], ids=["names", "bindings"])
+def test_of_two_outputs_the_one_that_the_manifest_names_is_read(bundle, use, capsys, without, library):
+    use("8.6", without=without)
+    model = onnx.load(bundle / "model.fp32.onnx")
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info("means", onnx.TensorProto.FLOAT, [1, 2, 8, 12]))
+    put(bundle, "model.fp32.onnx", model.SerializeToString())
+    assert ask(capsys, "build", "--bundle", bundle, "--json")[0] == 0
+    code, checked, err = ask(capsys, "check", "--bundle", bundle, "--json")
+    assert (code, checked.get("missing")) == (0, 0), err
     assert ctypes.c_int.in_dll(ctypes.CDLL(str(library)), "live").value == 0
 
 

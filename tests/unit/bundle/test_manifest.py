@@ -12,6 +12,7 @@ from small_bundle import CHECK
 from slimdeploy.bundle import verify
 from slimdeploy.bundle.manifest import Contents, Graph, build_manifest, published_schema, read_manifest, validate
 from slimdeploy.bundle.pack import licence_text, pack
+from slimdeploy.cli.bundle import as_text, summary
 from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import ArtifactError
 from slimdeploy.lineage import stage_run
@@ -241,3 +242,10 @@ def test_the_published_schema_uses_no_keyword_that_the_check_does_not_know():
                 yield from keywords(schema[key])
 
     assert set(keywords(published_schema())) <= KEYWORDS
+
+
+def test_limits_are_shown_with_their_units(bundle):
+    manifest = read_manifest(bundle)
+    assert "limits" not in as_text(summary(bundle, manifest), manifest)
+    limited = {**manifest, "limits": {"p90_ms": 20.0, "power_mw": 15000.0}}
+    assert "limits:  p90 20 ms, power 15000 mW; the board refuses" in as_text(summary(bundle, limited), limited)

@@ -51,12 +51,27 @@ def file(tmp_path):
 
 def test_a_plan_is_shown_layer_by_layer_with_what_it_saves(file):
     shown = call("show", file).stdout
-    (stem,) = [line.split() for line in shown.splitlines() if line.startswith("stem ")]
+    stem, _ = [line.split() for line in shown.splitlines() if line.startswith("stem ")]  # layer, and sensitivity
     assert stem[1:3] == ["32", "16"]
     assert float(stem[3]) == pytest.approx(timed().latency.saved_ms["stem"], abs=1e-3)
     assert stem[4] == "0.123"
     assert set(stem[5]) == {"█", "░"}
     assert "kept whole: out (10): an output" in shown
+
+
+def test_the_groups_that_most_hangs_on_are_shown_in_order_with_a_bar_each(tmp_path):
+    weak = Sensitivity(groups=("cv1[0]", "cv1[1]"), width=16, tried=8, damage=0.25, positives=(9, 8))
+    strong = Sensitivity(groups=("cv2",), width=32, tried=16, damage=1.0, positives=(9, 0))
+    write_plan(dataclasses.replace(timed(), sensitivities=(weak, strong)), tmp_path / "plan.json")
+    lines = [line.rstrip() for line in call("show", tmp_path / "plan.json").stdout.splitlines()]
+    at = next(i for i, line in enumerate(lines) if line.startswith("most sensitive, 2 of 2"))
+    assert lines[at + 1].split() == ["cv2", "32", "to", "16", "1.000", "0", "of", "9", "█" * 24]
+    assert lines[at + 2].split() == ["cv1[0]", "and", "cv1[1]", "16", "to", "8", "0.250", "8", "of", "9", "█" * 6]
+
+
+def test_a_plan_without_sensitivities_shows_no_table_of_them(tmp_path):
+    write_plan(half(), tmp_path / "plan.json")
+    assert "most sensitive" not in call("show", tmp_path / "plan.json").stdout
 
 
 def test_a_plan_by_a_model_says_that_nothing_was_measured(file):
