@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MAX_CANDIDATES = 30_000  # ultralytics' max_nms
 CLASS_OFFSET_PX = np.float32(7680)  # ultralytics' max_wh: moves classes apart, so that one NMS serves them all
+_BOX_ROWS = 4  # of the head, before the scores
 _CHUNK = 256
 _LATER = np.triu(np.ones((_CHUNK, _CHUNK), dtype=np.bool_), 1)  # pairs whose second box is the weaker one
 _TINY = np.finfo(np.float32).tiny  # in place of the joint area of two boxes without any
@@ -30,10 +31,12 @@ def decode(output: Floats, *, conf: float, iou: float, max_det: int, multi_label
             not for its best class alone, as its predictor does.
     """
     found = candidates(output, conf, multi_label=multi_label)
-    order = np.argsort(-found.scores, kind="stable")[:MAX_CANDIDATES]
-    boxes, labels = found.xyxy[order], found.labels[order]
-    kept = suppress(boxes + labels[:, None].astype(np.float32) * CLASS_OFFSET_PX, iou=iou, most=max_det)
-    return Detections(xyxy=boxes[kept], scores=found.scores[order][kept], labels=labels[kept])
+    order = (-found.scores).argsort(kind="stable")[:MAX_CANDIDATES]
+    boxes, labels, scores = found.xyxy[order], found.labels[order], found.scores[order]
+    several = len(output) > _BOX_ROWS + 1
+    apart = boxes + labels[:, None].astype(np.float32) * CLASS_OFFSET_PX if several else boxes
+    kept = suppress(apart, iou=iou, most=max_det)
+    return Detections(xyxy=boxes[kept], scores=scores[kept], labels=labels[kept])
 
 
 def suppress(xyxy: Floats, *, iou: float, most: int) -> npt.NDArray[np.int64]:
@@ -45,6 +48,8 @@ def suppress(xyxy: Floats, *, iou: float, most: int) -> npt.NDArray[np.int64]:
         most: where to stop.
     """
     threshold = np.float32(iou)
+    if len(xyxy) <= _CHUNK:  # as nearly always at a working confidence
+        return _greedy(overlaps(xyxy, xyxy) > threshold).nonzero()[0][:most]
     kept = np.empty(0, dtype=np.int64)
     for start in range(0, len(xyxy), _CHUNK):
         here = np.arange(start, min(start + _CHUNK, len(xyxy)))
@@ -78,7 +83,7 @@ def _greedy(over: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return which boxes stay, given for each pair whether they overlap too much; (n, n), best first."""
     later = over & _LATER[: len(over), : len(over)]
     stays, spared = np.ones(len(over), dtype=np.bool_), ~later
-    for i in np.flatnonzero(later.any(axis=1)).tolist():
+    for i in np.nonzero(later.any(axis=1))[0].tolist():
         if stays[i]:
             stays &= spared[i]
     return stays
@@ -86,10 +91,10 @@ def _greedy(over: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 def candidates(output: Floats, conf: float, *, multi_label: bool = False) -> Detections:
     """Return every box whose score is above `conf`, in the order of the anchors; see `decode`."""
-    lowest, classes = np.float32(conf), len(output) - 4
-    best = output[4] if classes == 1 else output[4:].max(axis=0)
-    found = output[:, np.flatnonzero(best > lowest)]  # (4 + classes, n); few columns are left to be turned
-    centre, half, scores = found[:2], found[2:4] / 2, found[4:].T
+    lowest, classes = np.float32(conf), len(output) - _BOX_ROWS
+    best = output[_BOX_ROWS] if classes == 1 else output[_BOX_ROWS:].max(axis=0)
+    found = output.take((best > lowest).nonzero()[0], axis=1)  # (4 + classes, n); few columns are left to be turned
+    centre, half, scores = found[:2], found[2:_BOX_ROWS] / 2, found[_BOX_ROWS:].T
     xyxy = np.concatenate([centre - half, centre + half]).T
     if classes == 1:
         return Detections(xyxy=xyxy, scores=scores[:, 0], labels=np.zeros(len(scores), dtype=np.int64))

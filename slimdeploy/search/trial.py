@@ -48,6 +48,7 @@ class Job:
         cache: the cache's folder on the machine that works.
         store: the cache's URL, or "".
         only: the kind of stages that may be made, or "" for both.
+        cpus: cores that trainings use, or 0 for all.
         gpus: GPUs that trainings use.
         device: the board that is measured on, or "".
         bounds: the constraints that are known before fine-tuning: `p50_ms`, `size_mb`.
@@ -63,6 +64,7 @@ class Job:
     cache: str
     store: str = ""
     only: str = ""
+    cpus: int = 0
     gpus: int = 0
     device: str = ""
     bounds: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -76,10 +78,7 @@ def run_job(job: Job, tell: Tell, leases: Leases | None = None) -> Outcome:
 
     Of a trial that is done: `figures`, `bundle` and `steps`. Of one that failed or was stopped: `why`.
     """
-    cache = Cache(
-        root=Path(job.cache), tell=tell, only=job.only, device=job.device, leases=leases,
-        store=UrlStore(job.store) if job.store else None,
-    )  # fmt: skip
+    cache = Cache(root=Path(job.cache), tell=tell, only=job.only, device=job.device, cpus=job.cpus, leases=leases)
     outcome = _walked(job, cache)
     return {**outcome, "number": job.number, "steps": cache.steps}
 
@@ -87,6 +86,7 @@ def run_job(job: Job, tell: Tell, leases: Leases | None = None) -> Outcome:
 def _walked(job: Job, cache: Cache) -> Outcome:
     module, _, function = job.walk.partition(":")
     try:
+        cache.store = UrlStore(job.store) if job.store else None
         found = getattr(importlib.import_module(module), function)(job, cache.keep)
         return _checked({"state": DONE, **found}, job)
     except Elsewhere as other:
