@@ -588,7 +588,8 @@ class TrialConfig:
     """What one trial of a search may take.
 
     Attributes:
-        cpus: cores, which are also the threads of its trainings.
+        cpus: cores, which are also the threads of its trainings; measuring takes all. 0 takes all of this machine, and
+            with Ray one.
         gpus: GPUs; ultralytics trains on several of them together.
         memory_gb: memory that Ray keeps free for it, in GB; 0 keeps none.
         minutes: longest time for one trial, waiting for others left out; 0 sets no limit.
@@ -596,7 +597,7 @@ class TrialConfig:
         device: the board that latency is measured on, such as `ssh://pilot@drone-1`; "" measures on this machine.
     """
 
-    cpus: int = 1
+    cpus: int = 0
     gpus: int = 0
     memory_gb: float = 0.0
     minutes: float = 0.0
@@ -604,7 +605,7 @@ class TrialConfig:
     device: str = ""
 
     def __post_init__(self) -> None:
-        _check(self.cpus >= 1, f"{self.cpus} CPUs a trial", "1 or more")
+        _check(self.cpus >= 0, f"{self.cpus} CPUs a trial", "0 or more")
         _check(self.gpus >= 0, f"{self.gpus} GPUs a trial", "0 or more")
         _check(self.memory_gb >= 0, f"{self.memory_gb} GB a trial", "0 or more")
         _check(self.minutes >= 0, f"{self.minutes} minutes a trial", "0 or more")

@@ -119,7 +119,7 @@ class Way:
 
     def checkpoints(self) -> dict[str, Path]:
         """Make the dense, sparse, pruned and tuned checkpoints; return them by name, in order."""
-        dense = self._train() if self.recipe.train else self._given()
+        dense = self.dense()
         models = {"dense": dense}
         for number in range(1, self.recipe.passes + 1):
             suffix = f"-{number}" if self.recipe.passes > 1 else ""
@@ -141,6 +141,10 @@ class Way:
                 name, folder = (TAUGHT, "finetune-taught") if both else (TUNED, "finetune")
                 models[name] = self._finetune(models["pruned"], dense, f"{place}{folder}")
         return models
+
+    def dense(self) -> Path:
+        """Return the dense checkpoint, trained where the recipe says so."""
+        return self._train() if self.recipe.train else self._given()
 
     def _given(self) -> Path:
         if self.recipe.weights is None or not self.recipe.weights.is_file():

@@ -15,6 +15,7 @@ import signal
 import time
 from pathlib import Path
 
+from slimdeploy._cores import usable_cores
 from slimdeploy.configs import BenchConfig, DenseConfig, FinetuneConfig
 from slimdeploy.lineage import Input, file_input, stage_run
 from slimdeploy.pipeline import Step
@@ -89,7 +90,8 @@ def _step(job, stage, config, inputs, value):
             _commit(stage, job)
             time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0")))
             (run.folder / "made.json").write_text(json.dumps({"value": value}), encoding="utf-8")
-        line = {"stage": stage, "key": f"{stage}/{out.name}", "pid": os.getpid(), "began": began, "ended": time.time()}
+        line = {"stage": stage, "key": f"{stage}/{out.name}", "pid": os.getpid(), "began": began, "ended": time.time(),
+                "cores": usable_cores()}  # fmt: skip
         with (log_folder() / "made.log").open("a") as log:
             log.write(json.dumps({**line, "trial": job.number}) + "\n")
 

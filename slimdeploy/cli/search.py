@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slimdeploy.cli._shared import JsonOption, TrustOption, given, show, table
+from slimdeploy.cli._shared import JsonOption, TrustOption, show, table
 
 if TYPE_CHECKING:
     from slimdeploy.search.view import View
@@ -62,7 +62,7 @@ def start(
     from slimdeploy.search import run
     from slimdeploy.search.view import as_document
 
-    folder = given(out, "--out")
+    folder = _given(out, "--out")
     options = run.Options(engine=engine, address=address, storage=storage, cache=cache, data=data, trust=trust)
     if status:
         view = run.status(folder, storage)
@@ -72,7 +72,7 @@ def start(
         view = (
             run.go_on(folder, options, watch, search=search)
             if resume
-            else run.start(given(search, "SEARCH.toml"), folder, options, watch)
+            else run.start(_given(search, "SEARCH.toml"), folder, options, watch)
         )
     show(as_document(view), text=as_text(view), as_json=json)
     run.require_found(view)
@@ -109,6 +109,17 @@ def best(
         f"to make it again: slimdeploy run {recipe} --out again",
         as_json=json,
     )  # fmt: skip
+
+
+def _given(path: Path | None, name: str) -> Path:
+    from slimdeploy.errors import UsageError
+
+    if path is None:
+        raise UsageError(
+            f"{name} is missing", wanted="a search and its folder",
+            do="slimdeploy search SEARCH.toml --out DIR; or --resume or --status with --out DIR alone",
+        )  # fmt: skip
+    return path
 
 
 def as_text(view: View, *, most: int = 0) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from slimdeploy._cores import limited_cores
 from slimdeploy._needs import needs
 from slimdeploy.lineage import RUN_FILE
 from slimdeploy.pipeline import Step, ensure
-from slimdeploy.search.keys import MEASURING, key_of, kind_of
+from slimdeploy.search.keys import BOARD, MEASURING, key_of, kind_of
 
 Tell = Callable[[Mapping[str, Any]], None]  # told what a trial is at
 WAITING, WORKING = "waiting", "working"
@@ -59,6 +60,7 @@ class Cache:
         tell: told what is waited for and worked on.
         only: the kind of stages that may be made here, or "" for both.
         device: the board that is measured on, or "".
+        cpus: cores that a stage is made with, or 0 for all; measuring takes all.
         store: where stages are kept beyond `root`, or None.
         leases: who makes what among machines that share no disk, or None.
         steps: what was asked for so far: `key`, `stage`, `hit` and `seconds` of each.
@@ -68,6 +70,7 @@ class Cache:
     tell: Tell
     only: str = ""
     device: str = ""
+    cpus: int = 0
     store: Store | None = None
     leases: Leases | None = None
     steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -79,7 +82,8 @@ class Cache:
             Elsewhere: it is not, and this is no place to make it.
             SlimdeployError: whatever stopped the stage.
         """
-        key, started = key_of(step), time.perf_counter()
+        started = time.perf_counter()
+        key = key_of(step)
         hit = self._there(key)
         if not hit:
             if self.only not in ("", kind_of(step)):
@@ -99,7 +103,11 @@ class Cache:
         with self._alone(key):
             if self._there(key):
                 return True
-            with device_lock(kind_of(step) == MEASURING, self.device if step.stage == "bench" else ""):
+            alone = kind_of(step) == MEASURING
+            with (
+                device_lock(alone, self.device if step.folder.startswith(BOARD) else ""),
+                limited_cores(0 if alone else self.cpus),
+            ):
                 self.tell({"state": WORKING, "stage": step.stage})
                 folder = ensure(dataclasses.replace(step, folder=key), self.root)
             if self.store is not None:

@@ -89,9 +89,12 @@ class Driver:
         """
         self._book.drop_orphans()
         self._records = self._book.records()
-        while self._may_begin() and (batch := self._next_batch()):
-            self._walk_batch(batch)
-        self._note(force=True)
+        try:
+            while self._may_begin() and (batch := self._next_batch()):
+                self._walk_batch(batch)
+        finally:
+            self._running.clear()
+            self._note(force=True)
         return self._view()
 
     def _next_batch(self) -> list[Record]:
@@ -153,10 +156,11 @@ class Driver:
         outcome = {**outcome, "seconds": round(time.monotonic() - self._began[number], 2)}
         self._book.tell(number, outcome)
         write_json(self._folder.path / TRIALS / f"{number:04d}.json", {"schema": 1, **outcome})
-        self._records = self._book.records()
+        told = self._book.record(number)
+        self._records = [told if one.number == number else one for one in self._records]
         if outcome["state"] == FAILED:
             log.warning("trial %d failed: %s", number, outcome["why"])
-        self._note(force=True)
+        self._note()
 
     def _end_what_hangs(self) -> None:
         limit_s = 60 * self._spec.trial.minutes
@@ -179,6 +183,7 @@ class Driver:
             data=str(spec.data or ""),
             cache=str(self._folder.cache),
             store=self._folder.store,
+            cpus=self._engine.cpus,
             gpus=spec.trial.gpus,
             device=spec.trial.device,
             bounds=bounds,

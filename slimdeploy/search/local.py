@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from slimdeploy._cores import usable_cores
 from slimdeploy.bench import nvml
 from slimdeploy.bench.process import worker_environment
 from slimdeploy.configs import TrialConfig
@@ -28,7 +29,13 @@ OnEvent = Callable[[int, Mapping[str, Any]], None]  # a trial's number, and what
 
 
 class Engine(Protocol):
-    """Where trials are walked; what becomes of them is the driver's business."""
+    """Where trials are walked; what becomes of them is the driver's business.
+
+    Attributes:
+        cpus: cores that a trial's trainings use.
+    """
+
+    cpus: int
 
     def free(self) -> bool:
         """Whether another trial may be given."""
@@ -68,8 +75,9 @@ class LocalEngine:
         if trial.gpus > cards:
             raise UsageError(f"a trial asks for {trial.gpus} GPUs, and this machine has {cards}", do="set trial.gpus")
         count = slots or (cards // trial.gpus if trial.gpus else 1)
+        self.cpus = trial.cpus or max(1, usable_cores() // count)
         self._news: queue.SimpleQueue[tuple[_Slot, int, bytes]] = queue.SimpleQueue()
-        self._slots = [_Slot(number, trial, logs, self._news) for number in range(count)]
+        self._slots = [_Slot(number, trial.gpus, self.cpus, logs, self._news) for number in range(count)]
 
     def free(self) -> bool:
         """Whether a process has nothing to do."""
@@ -118,11 +126,11 @@ class _Slot:
     """One process after the other, each of which walks trials until it dies."""
 
     def __init__(
-        self, number: int, trial: TrialConfig, logs: Path, news: queue.SimpleQueue[tuple[_Slot, int, bytes]]
+        self, number: int, gpus: int, cpus: int, logs: Path, news: queue.SimpleQueue[tuple[_Slot, int, bytes]]
     ) -> None:
-        self._environment = worker_environment(trial.cpus)
-        if trial.gpus:
-            cards = range(number * trial.gpus, (number + 1) * trial.gpus)
+        self._environment = worker_environment(cpus)
+        if gpus:
+            cards = range(number * gpus, (number + 1) * gpus)
             self._environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, cards))
         self._log, self._news = logs / f"worker-{number}.log", news
         self._process: subprocess.Popen[bytes] | None = None

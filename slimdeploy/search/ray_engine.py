@@ -48,7 +48,8 @@ class RayEngine:
 
     def __init__(self, trial: TrialConfig, address: str, cache: Path | None) -> None:
         require("ray")
-        self._trial = trial
+        self._trial = trial = dataclasses.replace(trial, cpus=trial.cpus or 1)
+        self.cpus = trial.cpus
         self._refs: dict[Any, tuple[Job, str]] = {}
         self._avoid: dict[int, str] = {}
         self._checked = 0.0

@@ -20,6 +20,7 @@ from slimdeploy.search.local import Engine, LocalEngine
 from slimdeploy.search.page import write_report
 from slimdeploy.search.space import with_values
 from slimdeploy.search.spec import CONSTRAINTS, Spec, read_spec
+from slimdeploy.search.store import UrlStore, is_url
 from slimdeploy.search.study import Book
 from slimdeploy.search.trial import DONE, WALK
 from slimdeploy.search.view import View, failures
@@ -81,6 +82,8 @@ def start(search: Path, out: Path, options: Options, watch: Watch = lambda view:
     require("search")
     spec = read_spec(search, data=options.data)
     require_possible(spec, options)
+    if is_url(options.cache):
+        UrlStore(options.cache)  # now, not in every trial
     folder = new_folder(read_toml(search, what="search"), spec, out, cache=options.cache, storage=options.storage)
     return _drive(folder, options, watch, create=True)
 

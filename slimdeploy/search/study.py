@@ -143,6 +143,14 @@ class Book:
         records = [_record(trial, self.spec) for trial in found]
         return [one for one in records if one.state != REPEAT]
 
+    def record(self, number: int) -> Record:
+        """Return one trial as the study holds it now."""
+        return _record(self._patiently(lambda: self._frozen(number)), self.spec)
+
+    def _frozen(self, number: int) -> optuna.trial.FrozenTrial:
+        trial_id = self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        return self._study._storage.get_trial(trial_id)
+
     def ask(self, batch: int, count: int) -> list[Record]:
         """Choose trials before any of them has ended; fewer than `count` where the space is tried out.
 
@@ -192,11 +200,10 @@ class Book:
         import optuna
 
         def finish() -> None:
-            trial_id = self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-            state = self._study._storage.get_trial(trial_id).state
-            if state.is_finished():
+            frozen = self._frozen(number)
+            if frozen.state.is_finished():
                 return
-            trial = optuna.Trial(self._study, trial_id)
+            trial = optuna.Trial(self._study, frozen._trial_id)
             trial.set_user_attr(TOLD, json.dumps(outcome, default=str))
             if outcome["state"] not in (DONE, STOPPED):
                 self._study.tell(number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)

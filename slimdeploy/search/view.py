@@ -53,12 +53,15 @@ class View:
 def front(records: Sequence[Record], objectives: Sequence[str]) -> list[Record]:
     """Return the trials that meet every constraint and that no other such trial beats in every objective."""
     able = [one for one in records if one.state == DONE and one.met]
-    costs = [tuple(-one.figures[n] if OBJECTIVES[n] else one.figures[n] for n in objectives) for one in able]
-    return [
-        one
-        for one, cost in zip(able, costs, strict=True)
-        if not any(other != cost and all(a <= b for a, b in zip(other, cost, strict=True)) for other in costs)
-    ]
+    costs = {
+        one.number: tuple(-one.figures[n] if OBJECTIVES[n] else one.figures[n] for n in objectives) for one in able
+    }
+    kept: list[tuple[float, ...]] = []
+    for cost in sorted(set(costs.values())):  # what comes later beats nothing that came before
+        if not any(all(a <= b for a, b in zip(other, cost, strict=True)) for other in kept):
+            kept.append(cost)
+    best = set(kept)
+    return [one for one in able if costs[one.number] in best]
 
 
 def as_document(view: View) -> dict[str, Any]:
@@ -125,10 +128,11 @@ def headline(view: View) -> str:
     counts = [f"{len(view.having(state))} {word}" for state, word in ((DONE, "done"), (STOPPED, "stopped early"))]
     counts += [f"{len(view.having(FAILED))} failed", f"{len(view.running)} running"]
     left = f", {duration(view.left_s)} left" if view.left_s else ""
+    front_now = view.front
     best = [
-        f"{name} {shown((max if OBJECTIVES[name] else min)(one.figures[name] for one in view.front))}"
+        f"{name} {shown((max if OBJECTIVES[name] else min)(one.figures[name] for one in front_now))}"
         for name in view.spec.objectives
-        if view.front
+        if front_now
     ]
     told = f"best so far: {', '.join(best)}" if best else "no trial meets every constraint yet"
     return f"{', '.join(counts)} of {view.spec.config.trials} trials{left}; {told}"

@@ -83,6 +83,12 @@ def test_a_wrong_engine_is_refused(argv):
     assert isinstance(call(*argv).exception, UsageError)
 
 
+def test_a_cache_that_nothing_opens_is_refused_before_anything_is_made(search, tmp_path):
+    with pytest.raises(UsageError, match=r"the cache nosuch://x does not answer: Protocol not known"):
+        search(trials=2, options={"cache": "nosuch://x"})
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_search_needs_a_folder_and_a_file():
     assert "--out is missing" in str(call("search.toml").exception)
     assert "SEARCH.toml is missing" in str(call("--out", "x").exception)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from search_stand_in import made, order
 
+from slimdeploy._cores import usable_cores
 from slimdeploy.errors import OutputExists, StageFailed
 from slimdeploy.search import run
 from slimdeploy.search.study import OPEN
@@ -90,6 +91,12 @@ def test_a_full_disk_stops_the_search_and_leaves_the_trial_open(search, go_on, l
     view = go_on()
     assert [one.state for one in view.records] == [DONE] * 3
     assert len(keys_made()) == len(set(keys_made()))
+
+
+def test_trainings_use_the_cores_of_a_trial_and_measuring_all(search):
+    search(trials=2, sections="[trial]\ncpus = 1")
+    assert {one["cores"] for one in made() if one["stage"] != "bench"} == {1}
+    assert {one["cores"] for one in made() if one["stage"] == "bench"} == {usable_cores()}
 
 
 def test_a_second_search_in_the_same_folder_is_refused(search, tmp_path):

@@ -10,9 +10,13 @@ from torch import nn
 from ultralytics.utils.callbacks.base import default_callbacks
 
 from slimdeploy._cores import usable_cores
-from slimdeploy.configs import DenseConfig, FinetuneConfig, SparsifyConfig
+from slimdeploy.accuracy.evaluate import score
+from slimdeploy.backends.artifacts import read_artifact
+from slimdeploy.configs import DenseConfig, FinetuneConfig, PruneConfig, SparsifyConfig, ValConfig
+from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import CheckpointError, DataError, OutputExists
 from slimdeploy.stages.finetune import finetune
+from slimdeploy.stages.prune import prune
 from slimdeploy.stages.sparsify import sparsify
 from slimdeploy.stages.train import train
 from slimdeploy.yolo import checkpoint, training
@@ -63,6 +67,20 @@ def test_fine_tuning_keeps_a_pruned_shape_and_changes_its_weights(narrow_weights
     assert [p.shape for p in after.parameters()] == shapes
     assert (kept.parameters, kept.pruned) == (known.parameters, True)
     assert not torch.equal(after.model[0].conv.weight, before.model[0].conv.weight)
+
+
+@pytest.mark.parametrize("family", ["yolo11n", "yolo26n"])
+def test_a_pruned_yolo11_or_yolo26_is_tuned_in_its_shape_with_a_teacher(family, tiny_data, tmp_path):
+    config = {**SHORT, "epochs": 1}
+    dense = train(tiny_data, DenseConfig(architecture=f"{family}.yaml", **config), tmp_path / "train")
+    pruned = prune(dense, PruneConfig(channels=0.5, imgsz=64), tmp_path / "prune")
+    tuned = finetune(pruned, tiny_data, FinetuneConfig(**config), tmp_path / "finetune", teacher=dense)
+    (before, known), (after, kept) = checkpoint.load(pruned), checkpoint.load(tuned)
+    assert kept.parameters == known.parameters < 0.5 * checkpoint.load(dense)[1].parameters
+    assert [p.shape for p in after.parameters()] == [p.shape for p in before.parameters()]
+    assert not torch.equal(after.model[0].conv.weight, before.model[0].conv.weight)
+    found = score(read_artifact(tuned, imgsz=(64, 64)), read_dataset(tiny_data), ValConfig(imgsz=64))
+    assert found.images == 8
 
 
 def test_distillation_leaves_the_student_alone_in_the_checkpoint(narrow_weights, tiny_weights, tiny_data, tmp_path):

@@ -110,7 +110,7 @@ def test_a_trial_exports_one_form_and_a_budget_takes_the_place_of_the_recipes(re
         pytest.param(SEARCH + "[budget]\ntrials = 0", "0 trials", id="no trials"),
         pytest.param(SEARCH + "[budget]\ndays = 1", "unknown key 'days'", id="budget"),
         pytest.param('sampler = "cma"\n' + SEARCH, "a sampler 'cma'", id="sampler"),
-        pytest.param(SEARCH + "[trial]\ncpus = 0", "0 CPUs", id="cpus"),
+        pytest.param(SEARCH + "[trial]\ncpus = -1", "-1 CPUs", id="cpus"),
         pytest.param(SEARCH + '[trial]\ncpus = "two"', "wrong type", id="cpus as a word"),
     ],
 )  # fmt: skip
