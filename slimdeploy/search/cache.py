@@ -16,7 +16,7 @@ from slimdeploy._cores import limited_cores
 from slimdeploy._needs import needs
 from slimdeploy.lineage import RUN_FILE
 from slimdeploy.pipeline import Step, ensure
-from slimdeploy.search.keys import MEASURING, key_of, kind_of
+from slimdeploy.search.keys import BOARD, MEASURING, key_of, kind_of
 
 Tell = Callable[[Mapping[str, Any]], None]  # told what a trial is at
 WAITING, WORKING = "waiting", "working"
@@ -105,7 +105,7 @@ class Cache:
                 return True
             alone = kind_of(step) == MEASURING
             with (
-                device_lock(alone, self.device if step.stage == "bench" else ""),
+                device_lock(alone, self.device if step.folder.startswith(BOARD) else ""),
                 limited_cores(0 if alone else self.cpus),
             ):
                 self.tell({"state": WORKING, "stage": step.stage})

@@ -11,6 +11,7 @@ from slimdeploy.lineage import fingerprint, versions
 from slimdeploy.pipeline import Step
 
 MAKING, MEASURING = "make", "measure"
+BOARD = "board"  # what the folder of a measurement on a board begins with, before its address
 BOUND_TO = ("slimdeploy", "torch", "ultralytics")  # another version of these would make something else
 
 
@@ -24,14 +25,15 @@ def kind_of(step: Step) -> str:
 def key_of(step: Step) -> str:
     """Return where a stage's outcome lies below a cache: its name, and a hash of all that the outcome hangs on.
 
-    That is its settings, the hashes of what it reads and the versions that matter; of a measurement also the machine.
+    That is its settings, the hashes of what it reads and the versions that matter; of a measurement also the machine,
+    and the board's address, which stands in the step's folder.
     """
     known = versions()
     told: list[Any] = [
         fingerprint(step.stage, step.config, step.inputs), [known.get(name) for name in BOUND_TO],
     ]  # fmt: skip
     if kind_of(step) == MEASURING:
-        told.append(machine())
+        told += [step.folder, machine()]
     return f"{step.stage}/{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:20]}"
 
 

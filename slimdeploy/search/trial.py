@@ -17,6 +17,7 @@ from slimdeploy.lineage import Input, read_json
 from slimdeploy.pipeline import Step, Way
 from slimdeploy.recipes import Recipe, recipe_from
 from slimdeploy.search.cache import Cache, Elsewhere, Leases, Tell
+from slimdeploy.search.keys import BOARD
 from slimdeploy.search.store import UrlStore
 
 DONE, FAILED, STOPPED, ELSEWHERE, LOST, FULL = "done", "failed", "stopped", "elsewhere", "lost", "full"
@@ -139,7 +140,7 @@ def walk(job: Job, keep: Keep) -> dict[str, Any]:
     bench = way.bench({FORM: bundle})
     figures = figures_of(bench)
     if job.device:
-        figures |= figures_of(keep(_board_step(recipe, bundle, job.device)))
+        figures |= on_board(keep(board_step(recipe, bundle, job.device)))
     return {"figures": figures, "bundle": bundle.relative_to(job.cache).as_posix()}
 
 
@@ -158,8 +159,10 @@ def _look_first(recipe: Recipe, job: Job, keep: Keep) -> None:
         return
     way = Way(dataclasses.replace(recipe, finetune=None), keep, trust=job.trust)
     bundle = way.exports({FORM: way.checkpoints()["pruned"]})[FORM]
-    step = _board_step(recipe, bundle, job.device) if job.device else _latency_step(recipe, bundle)
-    figures = figures_of(keep(step))
+    if job.device:
+        figures = on_board(keep(board_step(recipe, bundle, job.device)))
+    else:
+        figures = figures_of(keep(_latency_step(recipe, bundle)))
     for name, bound in job.bounds.items():
         if figures.get(name, 0) > bound * STOP_MARGIN:
             raise Stopped(f"pruned, its {name} is {figures[name]:.4g}, and {bound:g} is allowed", figures)
@@ -175,7 +178,8 @@ def _latency_step(recipe: Recipe, bundle: Path) -> Step:
     )  # fmt: skip
 
 
-def _board_step(recipe: Recipe, bundle: Path, device: str) -> Step:
+def board_step(recipe: Recipe, bundle: Path, device: str) -> Step:
+    """Return the measurement of a bundle on a board."""
     from slimdeploy.board.whole import bundle_hash
     from slimdeploy.devices.address import parse_address
     from slimdeploy.stages.bench_device import bench_device
@@ -183,9 +187,19 @@ def _board_step(recipe: Recipe, bundle: Path, device: str) -> Step:
     inputs = {str(bundle): Input(bundle.name, bundle_hash(bundle))}
     address = parse_address(device)
     return Step(
-        folder="board", stage="bench", config=recipe.bench, inputs=inputs,
+        folder=f"{BOARD} {device}", stage="bench", config=recipe.bench, inputs=inputs,
         make=lambda out: bench_device([bundle], address, recipe.bench, out, shipping=ShipConfig()),
     )  # fmt: skip
+
+
+def on_board(bench: Path) -> dict[str, float]:
+    """Return what a board says: p50_ms, and joules as its mean power times p50, where it tells its power."""
+    from slimdeploy.stages.bench_device import TELEMETRY
+
+    p50_ms = figures_of(bench)["p50_ms"]
+    (told,) = read_json(bench / TELEMETRY, what="telemetry")["by_row"].values()
+    power_mw = (told or {}).get("mean_power_mw")
+    return {"p50_ms": p50_ms} | ({"joules": power_mw * p50_ms / 1e6} if power_mw is not None else {})
 
 
 def figures_of(bench: Path) -> dict[str, float]:
