@@ -37,3 +37,34 @@ def residual_detector() -> ModelProto:
         stored,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def concat_detector() -> ModelProto:
+    """A block as C2f in small: two activations, negative in part, joined and read by a convolution."""
+
+    def silu(name):
+        gate = helper.make_node("Sigmoid", [name], [f"{name}_gate"], name=f"{name}_gate")
+        return [gate, helper.make_node("Mul", [name, f"{name}_gate"], [f"{name}_act"], name=f"{name}_act")]
+
+    nodes = [
+        helper.make_node("Conv", ["images", "w", "b"], ["stem"], name="stem", pads=[1, 1, 1, 1]),
+        *silu("stem"),
+        helper.make_node("Conv", ["stem_act", "w1", "b1"], ["a"], name="one", pads=[1, 1, 1, 1]),
+        *silu("a"),
+        helper.make_node("Concat", ["stem_act", "a_act"], ["both"], name="join", axis=1),
+        helper.make_node("Conv", ["both", "wide", "b2"], ["c"], name="two"),
+        *silu("c"),
+        helper.make_node("Conv", ["c_act", "w3", "b3"], ["output0"], name="output"),
+    ]
+    stored = [
+        weight("w", 16, 3, 3, 3), weight("b", 16), weight("w1", 16, 16, 3, 3), weight("b1", 16),
+        weight("wide", 16, 32, 1, 1), weight("b2", 16), weight("w3", 6, 16, 1, 1), weight("b3", 6),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "concat",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 32, 32])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 6, 32, 32])],
+        stored,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

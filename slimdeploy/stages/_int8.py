@@ -1,6 +1,6 @@
 """Turn a float32 graph into one with explicit Q/DQ, as NVIDIA's parser, ONNX Runtime and OpenVINO all read it.
 
-Symmetric int8 everywhere: weights for each output channel, activations for the whole tensor, biases left alone. In
+Symmetric everywhere: weights for each output channel, activations for the whole tensor, biases left alone. In
 front of every convolution stands a pair of quantisation and dequantisation, and both inputs of a residual sum share
 one scale, so that TensorRT adds them as int8. The convolutions that end the head, DFL and sigmoid stay float.
 
@@ -93,7 +93,9 @@ def quantised(
         weights_in_pairs: store weights as float32 with a quantisation of their own behind them, as TensorRT 8 wants
             (it refuses stored int8: github.com/microsoft/onnxruntime/issues/11535); else as int8, a quarter the size.
         weight_bits: 8; or 7, of which int8 kernels without VNNI add two products in 16 bits without overflow. With 8 a
-            dense YOLOv8n lost most of its mAP on OpenVINO held to AVX2.
+            dense YOLOv8n lost most of its mAP on OpenVINO held to AVX2. With 7 activations are uint8 around 128, the
+            same levels: OpenVINO 2026.4 turns int8 behind a Concat into uint8, and its scores then lie several times
+            as far from float ones as ONNX Runtime's.
     """
     chosen = [name for name in quantisable(model) if name not in frozenset(keep)]
     nodes = {node.name: node for node in model.graph.node}
@@ -102,7 +104,7 @@ def quantised(
     fresh = ModelProto()
     fresh.CopyFrom(model)
     quantizer = QDQQuantizer(
-        fresh, True, weight_bits == 7, QuantType.QInt8, QuantType.QInt8,
+        fresh, True, weight_bits == 7, QuantType.QInt8, QuantType.QUInt8 if weight_bits == 7 else QuantType.QInt8,
         TensorsData(CalibrationMethod.MinMax, data), chosen, [], ["Conv", "Add"],
         {**_OPTIONS, "AddQDQPairToWeight": weights_in_pairs},
     )  # fmt: skip

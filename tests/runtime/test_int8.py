@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
-from small_detector import residual_detector
+from small_detector import concat_detector, residual_detector
 
 from slimdeploy.stages import _int8, _ranges
 from slimdeploy.stages._float16 import DECODING
@@ -127,3 +127,26 @@ def test_the_float32_graph_is_left_as_it_was(detector, limits):
     before = detector.SerializeToString()
     _int8.quantised(detector, limits)
     assert detector.SerializeToString() == before
+
+
+def test_for_cpus_openvino_finds_behind_a_concat_what_onnx_runtime_finds():
+    openvino = pytest.importorskip("openvino")
+    detector, images = concat_detector(), np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
+    found = _ranges.observe(detector, _int8.observed(detector), [images])
+    made = _int8.quantised(detector, {name: one.peak for name, one in found.items()}, weight_bits=7)
+    core = openvino.Core()
+    network = core.compile_model(core.read_model(made.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    exact, expected = run(detector, images), run(made, images)
+    lost = np.abs(expected - exact).mean()
+    assert 0 < lost < 0.05 * np.abs(exact).mean()
+    assert np.abs(np.array(network(images)[0]) - exact).mean() < 1.1 * lost
+
+
+def test_for_cpus_activations_are_unsigned_around_128_and_weights_have_seven_bits(detector, limits):
+    made = _int8.quantised(detector, limits, weight_bits=7)
+    values = stored(made)
+    points = {values[n.input[2]].item() for n in made.graph.node if n.op_type == "QuantizeLinear"}
+    assert points == {128}
+    weights = [values[n.input[0]] for n in made.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in values]
+    assert {one.dtype.name for one in weights} == {"int8"}
+    assert max(int(np.abs(one).max()) for one in weights) == 64
