@@ -4,7 +4,8 @@
 
 Every network is exported at fp32, fp16 and int8 with each calibrator, scored on the val split in PyTorch, ONNX Runtime
 and OpenVINO, and timed on both runtimes; OpenVINO also held to AVX2, as on a CPU without VNNI. Each figure is kept
-below --out as soon as it is known, so a run that was stopped goes on where it was.
+below --out, in a folder of the data set's and the network's name, as soon as it is known, so a run that was stopped
+goes on where it was. Every data set has a result of its own.
 
 Bars: fp32 and fp16 within 0.1 points of mAP50-95 of PyTorch, int8 within 0.5; int8 on OpenVINO without VNNI 1.5 times
 as fast as fp32 for a dense network and 1.3 times for a pruned one; YOLOv8n exported at fp32 within 10 s, and at int8
@@ -34,7 +35,7 @@ from slimdeploy.bench.stats import ratio, summary
 from slimdeploy.configs import BenchConfig, ExportConfig, ValConfig
 from slimdeploy.data.calibration import choose
 from slimdeploy.data.dataset import read_dataset
-from slimdeploy.lineage import write_json
+from slimdeploy.lineage import sha256_file, write_json
 from slimdeploy.records import as_json
 from slimdeploy.stages import _parity, _ranges
 from slimdeploy.stages._forms import Graphs, forms_for
@@ -47,6 +48,7 @@ FORMS = ("fp32", "fp16", *(f"int8-{rule}" for rule in CALIBRATORS))
 TIMED = ("fp32", "fp16", "int8-percentile")
 RUNTIMES = ("onnxruntime", "openvino")
 WITHOUT_VNNI = "openvino, AVX2"
+OF = "of.json"  # what a folder's figures are of
 STEPS = ("export", "accuracy", "latency")
 _ISA = "ONEDNN_MAX_CPU_ISA"  # what OpenVINO's kernels may use; read by its worker processes as they start
 
@@ -56,8 +58,28 @@ class Bench:
 
     def __init__(self, name: str, weights: Path, options: argparse.Namespace) -> None:
         self.name, self.weights, self.options = name, weights, options
-        self.folder = options.out / name
+        self.dataset = read_dataset(options.data)
+        self.folder = options.out / f"{self.dataset.name}-{options.imgsz}" / name
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.pruned = checkpoint.load(weights)[1].pruned
+        self._require_same()
+
+    def _require_same(self) -> None:
+        """End where the figures that the folder keeps are of something else than what is asked for."""
+        asked = {
+            "weights": sha256_file(self.weights),
+            "data": self.dataset.as_input().sha256,
+            "images": self.options.images,
+            "samples": self.options.samples,
+        }
+        path = self.folder / OF
+        if not path.exists():
+            write_json(path, asked)
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if other := [key for key, value in asked.items() if kept.get(key) != value]:
+            raise SystemExit(
+                f"{self.folder} keeps figures of other {', '.join(other)}: remove it, or name another --out"
+            )
 
     def kept(self, key: str, make: Callable[[], Any]) -> Any:
         """Return a figure, made now unless it was kept."""
@@ -90,7 +112,7 @@ class Bench:
         config = ExportConfig(precision="int8", imgsz=(side, side), calibration_images=self.options.images)
         module, known = checkpoint.load(self.weights)
         graphs, form = Graphs(module, known, config, []), forms_for(load_target("cpu"), config)[0]
-        chosen = choose(read_dataset(self.options.data), config.calibration_images, seed=config.seed)
+        chosen = choose(self.dataset, config.calibration_images, seed=config.seed)
         histograms = graphs.histograms(form.opset, _parity.read_batches(chosen.images, config))
         sizes = {}
         for rule in CALIBRATORS[1:]:
@@ -105,7 +127,7 @@ class Bench:
         side = self.options.imgsz
         path = self.weights if form == "torch" else self.file(form)
         artifact = read_artifact(path, imgsz=(side, side))
-        found = score(artifact, read_dataset(self.options.data), ValConfig(imgsz=side), backend=runtime)
+        found = score(artifact, self.dataset, ValConfig(imgsz=side), backend=runtime)
         return found.map50_95
 
     def latency(self, runtime: str) -> dict[str, Any]:
@@ -127,7 +149,8 @@ class Bench:
 
     def collect(self, steps: tuple[str, ...]) -> dict[str, Any]:
         """Return every figure of the steps asked for."""
-        known: dict[str, Any] = {"weights": self.weights.name}
+        known: dict[str, Any] = {"weights": self.weights.name, "sha256": sha256_file(self.weights)}
+        known["pruned"] = self.pruned
         known["export"] = {form: self.kept(f"export {form}", lambda form=form: self.export(form)) for form in TIMED}
         known["export"] |= self.kept("other calibrators", self.other_rules)
         if "accuracy" in steps:
@@ -163,6 +186,23 @@ def show(name: str, known: dict[str, Any]) -> None:
         print(f"  {runtime:16} {times}; int8 {gain['value']:.2f} times fp32 [{gain['low']:.2f}, {gain['high']:.2f}]")
 
 
+def missed(known: dict[str, Any]) -> list[str]:
+    """Return a sentence for every bar that a network's figures do not meet."""
+    faults = []
+    for runtime, scores in known["map50_95"].items():
+        for form, bar in (("fp32", 0.1), ("fp16", 0.1), ("int8-percentile", 0.5)):
+            points = 100 * (scores[form] - known["torch_map50_95"])
+            if abs(points) > bar:
+                faults.append(f"{form} on {runtime} is {points:+.2f} points from PyTorch, the bar is {bar}")
+    gain, least = known["latency"][WITHOUT_VNNI]["int8_speedup"]["value"], 1.3 if known["pruned"] else 1.5
+    if gain < least:
+        faults.append(f"int8 is {gain:.2f} times as fast as fp32 on {WITHOUT_VNNI}, the bar is {least}")
+    for form, most in (("fp32", 10), ("int8-percentile", 180)):
+        if (taken := known["export"][form]["seconds"]) > most:
+            faults.append(f"the export of {form} took {taken:.1f} s, the bar is {most} s")
+    return faults
+
+
 def main() -> None:
     """Measure every network named, print the figures beside the bars, and keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -183,8 +223,10 @@ def main() -> None:
     if steps == STEPS:
         for name, known in found.items():
             show(name, known)
+            known["missed"] = missed(known)
+            print(*(f"  missed: {fault}" for fault in known["missed"] or ["nothing"]), sep="\n")
         if options.save:
-            data = {"name": options.data.resolve().parent.name, "imgsz": options.imgsz, "images": options.images}
+            data = {"name": read_dataset(options.data).name, "imgsz": options.imgsz, "images": options.images}
             path = result_path(f"{NAME}-{data['name']}")
             write_json(path, {"schema": 1, "data": data, "networks": found, "environment": environment()})
             print(path)

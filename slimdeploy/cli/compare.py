@@ -14,13 +14,14 @@ NAME = "compare"
 
 
 def command(
-    runs: Annotated[list[Path], typer.Argument(help="Folders that `slimdeploy bench` or `slimdeploy run` wrote.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `slimdeploy bench`, `val --out` or `run` wrote.")],
     html: Annotated[Path | None, typer.Option("--html", help="The page to write; it must not exist.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="A folder to make, for page, Markdown and JSON; it must not exist.")
     ] = None,
     across_machines: Annotated[
-        bool, typer.Option("--across-machines", help="Compare rows of different machines or data sets all the same.")
+        bool,
+        typer.Option("--across-machines", help="Compare rows of different machines, data or protocols all the same."),
     ] = False,
     json: JsonOption = False,
 ) -> None:

@@ -20,7 +20,7 @@ NOT_MEASURED = "\N{EN DASH}"
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="A folder that `slimdeploy bench` or `slimdeploy run` wrote.")],
+    run: Annotated[Path, typer.Argument(help="A folder that `slimdeploy bench`, `val --out` or `run` wrote.")],
     min_map: Annotated[float | None, typer.Option("--min-map", help="Lowest mAP50-95, in 0..1.")] = None,
     max_p50_ms: Annotated[float | None, typer.Option("--max-p50-ms", help="Highest median latency, in ms.")] = None,
     max_size_mb: Annotated[float | None, typer.Option("--max-size-mb", help="Largest file, in MB.")] = None,

@@ -17,6 +17,8 @@ from slimdeploy.report.evaluation import joined, read_evaluation
 from slimdeploy.report.read import bench_file, read_lineage, read_rows, read_widths
 
 RENDERED_NOTE = "Accuracy was scored on rendered scenes, not photographs."
+COCO = "COCO metric"
+OTHER_RULES_NOTE = "Accuracy is by {}: mAP50-95 and mAP50 stand for its AP and AP50."
 APART_NOTE = "These runs were not timed in turns: drift between them is in no interval."
 
 TOLD = 5  # of the layers that a network hangs on most, in a note; the page draws more
@@ -26,13 +28,14 @@ def report_from(folders: Sequence[Path], *, across_machines: bool = False) -> Re
     """Return the comparison of one or more runs.
 
     Args:
-        folders: folders that `slimdeploy bench` or `slimdeploy run` wrote; the first row of the first one is what the
+        folders: folders that `slimdeploy bench`, `val --out` or `run` wrote; the first row of the first one is what the
             others are compared with.
-        across_machines: compare rows of different machines or data sets all the same, with a note that says so.
+        across_machines: compare rows of different machines, data sets or protocols all the same, with a note that says
+            so.
 
     Raises:
         UsageError: a folder is missing, holds no bench results or damaged ones, or a newer slimdeploy wrote it; or
-            the rows are of different machines or data sets.
+            the rows are of different machines, data sets or protocols.
     """
     if not folders:
         raise UsageError("no runs to compare", wanted="one or more folders")
@@ -125,8 +128,9 @@ def _require_comparable(rows: Sequence[Row], *, across_machines: bool) -> list[s
     """Return the notes on what differs between rows, if that was allowed."""
     timed = machines(one.environment for row in rows for one in (row.latency, row.end_to_end) if one)
     data = _distinct(row.accuracy.data for row in rows if row.accuracy)
+    rules = _distinct(row.accuracy.metric for row in rows if row.accuracy)
     notes = []
-    for what, found in (("machines", timed), ("data sets", data)):
+    for what, found in (("machines", timed), ("data sets", data), ("protocols", rules)):
         if len(found) < 2:
             continue
         named = "; ".join(found)
@@ -146,7 +150,9 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 
 def _own(rows: Sequence[Row]) -> list[str]:
     """Return the notes that follow from the rows themselves."""
-    notes = [RENDERED_NOTE] if any(row.accuracy and row.accuracy.rendered for row in rows) else []
+    scored = [row.accuracy for row in rows if row.accuracy]
+    notes = [RENDERED_NOTE] if any(one.rendered for one in scored) else []
+    notes += [OTHER_RULES_NOTE.format(metric) for metric in _distinct(one.metric for one in scored) if metric != COCO]
     timed = [row.latency for row in rows if row.latency]
     readings: Mapping[str, set[str]] = {
         "batch sizes": {str(one.batch) for one in timed},

@@ -182,4 +182,4 @@ def _drop(first: Row, row: Row) -> tuple[float | None, str]:
 def _interval(row: Row) -> tuple[float, float] | None:
     """The interval of the drop against the first row, where matches were kept of both."""
     found = row.difference
-    return None if found is None else (round(-found.high, 9), round(-found.low, 9))
+    return None if found is None else (round(0.0 - found.high, 9), round(0.0 - found.low, 9))  # 0.0 - 0.0 has no sign

@@ -34,13 +34,13 @@ def bench_file(run: Path) -> Path:
         UsageError: there is no such folder, or it holds no bench results.
     """
     if not run.is_dir():
-        raise UsageError(f"no folder {run}", wanted="a folder that `slimdeploy bench` or `slimdeploy run` wrote")
+        raise UsageError(f"no folder {run}", wanted="a folder that `slimdeploy bench`, `val --out` or `run` wrote")
     for place in (run / BENCH_FILE, run / "bench" / BENCH_FILE):
         if place.is_file():
             return place
     raise UsageError(
         f"{run} holds no {BENCH_FILE}",
-        wanted="a folder that `slimdeploy bench` or `slimdeploy run` wrote",
+        wanted="a folder that `slimdeploy bench`, `val --out` or `run` wrote",
         do="run `slimdeploy bench ARTIFACT... --out DIR` and compare that folder",
     )
 

@@ -110,7 +110,9 @@ def write(
         plain = {"schema": 1, "title": TITLE, "rows": [as_json(row) for row in scored.rows], "notes": []}
         write_json(run.folder / BENCH_FILE, plain)
         write_json(run.folder / FILE, {"schema": 1, **as_json(scored.evaluation)})
-        matches.save(run.folder / matches.FILE, {name: one.matches() for name, one in scored.kept.items()})
+        found = {name: one for name, one in scored.kept.items() if not isinstance(one.scorer, Official)}
+        if found:  # what COCO's difference from another run's models is taken from
+            matches.save(run.folder / matches.FILE, {name: one.matches() for name, one in found.items()})
         report = report_from([run.folder])
         write_report(report, run.folder)
         write_pictures(report, dataset.images(config.split), run.folder)

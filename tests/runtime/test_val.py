@@ -150,6 +150,7 @@ def test_the_official_protocol_draws_no_curve_of_another(two_models, data, tmp_p
     assert result.exit_code == 0
     assert (tmp_path / "scored" / "confusion.png").exists()
     assert not (tmp_path / "scored" / "precision.png").exists()
+    assert not (tmp_path / "scored" / "matches.npz").exists()  # they are COCO's
 
 
 def test_a_folder_that_exists_is_refused_before_anything_runs(two_models, data, tmp_path):

@@ -88,6 +88,17 @@ def test_rows_of_different_data_sets_are_refused(tmp_path):
         report_from([write_bench(tmp_path / "bench", rows)])
 
 
+def test_rows_of_different_protocols_are_refused(tmp_path):
+    rows = [row("dense", scored=accuracy(0.7)), row("tuned", scored=accuracy(0.7, metric="VisDrone's"))]
+    with pytest.raises(UsageError, match="different protocols: COCO metric; VisDrone's"):
+        report_from([write_bench(tmp_path / "bench", rows)])
+
+
+def test_other_rules_than_cocos_are_noted(tmp_path):
+    folder = write_bench(tmp_path / "bench", [row("dense", scored=accuracy(0.7, metric="VisDrone's protocol"))])
+    assert "Accuracy is by VisDrone's protocol" in " ".join(report_from([folder]).notes)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

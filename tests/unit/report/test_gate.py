@@ -148,6 +148,14 @@ def test_a_drop_stands_with_its_interval(bound, passed, is_open):
     assert ("95 % interval" in as_text([found])) == is_open
 
 
+def test_an_interval_of_nothing_has_no_sign():
+    same = difference(0.0, low=0.0, high=0.0)
+    (found,) = check(
+        report(row("a", scored=accuracy(0.5)), row("b", scored=accuracy(0.5), difference=same)), Bounds(max_drop=1.0)
+    )
+    assert found.found == "0 [0.00, 0.00]"
+
+
 def test_a_drop_without_kept_matches_has_no_interval():
     rows = (row("a", scored=accuracy(0.50)), row("b", scored=accuracy(0.48)))
     (found,) = check(report(*rows), Bounds(max_drop=1.0))
