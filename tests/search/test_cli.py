@@ -6,9 +6,11 @@ import json
 
 import pytest
 import search_stand_in
+import typer
 from typer.testing import CliRunner
 
 from slimdeploy.cli import app
+from slimdeploy.cli.search import show_end
 from slimdeploy.errors import GateError, StageFailed, UsageError
 from slimdeploy.recipes import read_raw
 from slimdeploy.search import run
@@ -99,6 +101,15 @@ def test_a_search_whose_trials_all_miss_a_constraint_ends_with_the_nearest(searc
     view = search(trials=3, sections="[constraints]\nmax_p50_ms = 2")
     with pytest.raises(GateError, match=r"no trial of 3 meets every constraint; the nearest, trial \d, has p50_ms"):
         run.require_found(view)
+
+
+def test_with_json_a_search_that_found_nothing_is_one_object_with_the_error_in_it(search, capsys):
+    view = search(trials=2, sections="[constraints]\nmax_p50_ms = 2")
+    with pytest.raises(typer.Exit) as left:
+        show_end(view, json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (left.value.exit_code, told["exit_code"], told["error"]) == (5, 5, "GateError")
+    assert len(told["records"]) == 2
 
 
 def test_a_search_whose_trials_all_fail_says_why(search, log):
