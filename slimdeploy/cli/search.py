@@ -74,8 +74,7 @@ def start(
             if resume
             else run.start(_given(search, "SEARCH.toml"), folder, options, watch)
         )
-    show(as_document(view), text=as_text(view), as_json=json)
-    run.require_found(view)
+    show_end(view, json=json)
 
 
 @app.command()
@@ -120,6 +119,26 @@ def _given(path: Path | None, name: str) -> Path:
             do="slimdeploy search SEARCH.toml --out DIR; or --resume or --status with --out DIR alone",
         )  # fmt: skip
     return path
+
+
+def show_end(view: View, *, json: bool) -> None:
+    """Print how a search ended, and raise where it found nothing; with --json stdout gets one object all the same."""
+    from slimdeploy.errors import SlimdeployError
+    from slimdeploy.search.run import require_found
+    from slimdeploy.search.view import as_document
+
+    failed: SlimdeployError | None = None
+    try:
+        require_found(view)
+    except SlimdeployError as error:
+        failed = error
+    show({**as_document(view), **(failed.as_json() if failed else {})}, text=as_text(view), as_json=json)
+    if failed is None:
+        return
+    if not json:
+        raise failed
+    typer.echo(f"slimdeploy: {failed}", err=True)
+    raise typer.Exit(failed.exit_code)
 
 
 def as_text(view: View, *, most: int = 0) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from search_stand_in import order
 
 from slimdeploy.recipes import read_recipe
 from slimdeploy.search.page import as_html, command
@@ -16,11 +15,10 @@ from slimdeploy.search.view import front
 
 
 @pytest.fixture
-def found(search, log, tmp_path):
+def found(ended):
     """A search of which one trial failed, its folder, and its page."""
-    order("bug", "finetune", 2)
-    view = search(trials=8)
-    return view, tmp_path / "out", (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    folder, view = ended
+    return view, folder, (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_page_loads_nothing_from_anywhere(found):

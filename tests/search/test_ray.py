@@ -43,6 +43,7 @@ def cluster(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STAND_IN_LOG", str(log))
         patch.setenv("STAND_IN_SECONDS", "0.2")
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))  # where workers lock the machine
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_health_check_period_ms", "500")

@@ -16,6 +16,7 @@ from search_stand_in import made, write_search
 import slimdeploy
 from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.search import run
+from slimdeploy.search.study import OPEN
 from slimdeploy.search.trial import DONE
 
 DRIVE = """
@@ -96,6 +97,17 @@ def test_a_study_of_another_folder_is_refused(search, go_on, tmp_path):
     (tmp_path / "other" / "study.db").write_bytes((tmp_path / "one" / "study.db").read_bytes())
     with pytest.raises(UsageError, match="holds no study of this folder"):
         go_on("other")
+
+
+def test_no_trial_begins_after_the_hours_are_over_and_what_is_open_is_walked_later(search, go_on, monkeypatch):
+    monkeypatch.setenv("STAND_IN_SECONDS", "1")
+    view = search(trials=20, sections="hours = 0.001")
+    assert 1 <= len(view.having(DONE)) < 20
+    monkeypatch.setenv("STAND_IN_SECONDS", "0")
+    open_before = [one.number for one in view.having(OPEN)]
+    later = go_on()
+    assert open_before != []
+    assert all(later.records[number].state == DONE for number in open_before[:1])
 
 
 def test_a_finite_space_ends_when_it_is_tried_out(log, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from slimdeploy.errors import UsageError
@@ -118,6 +120,12 @@ def test_what_is_wrong_is_told_with_the_file(read, text, told):
     with pytest.raises(UsageError, match=r"search\.toml") as refused:
         read(text)
     assert told in str(refused.value)
+
+
+def test_the_example_reads(monkeypatch):
+    monkeypatch.setenv("SLIMDEPLOY_DATA", "/data")
+    spec = read_spec(Path(__file__).parents[3] / "examples" / "search.toml")
+    assert {"imgsz", "prune.channels", "export.precision"} <= {one.name for one in spec.space}
 
 
 def test_a_missing_search_is_told(tmp_path):
