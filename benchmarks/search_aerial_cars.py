@@ -68,11 +68,12 @@ def main() -> None:
     parser.add_argument("--dense-epochs", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=2, help="of each fine-tuning")
     parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--cache", default="", help="where stages are kept; else in the search's folder")
     parser.add_argument("--resume", action="store_true", help="go on with a search that was stopped")
     parser.add_argument("--save", action="store_true", help="keep the result under benchmarks/results/")
     asked = parser.parse_args()
     if asked.resume:
-        view = run.go_on(asked.out, run.Options())
+        view = run.go_on(asked.out, run.Options(cache=asked.cache))
     else:
         beside = asked.out.with_name(f"{asked.out.name}-asked")
         beside.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ def main() -> None:
         (beside / "recipe.toml").write_text(recipe, encoding="utf-8")
         search = beside / "search.toml"
         search.write_text(SEARCH.format(trials=asked.trials, cpus=asked.cpus), encoding="utf-8")
-        view = run.start(search, asked.out, run.Options())
+        view = run.start(search, asked.out, run.Options(cache=asked.cache))
     print(as_text(view))
     print(f"\nreport: {asked.out / 'report.html'}")
     if asked.save:
