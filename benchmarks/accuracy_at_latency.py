@@ -400,7 +400,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--reduced", action="store_true", help="speed-up 2.0, one seed, one epoch of every eighth image"
     )
-    parser.add_argument("--save", action="store_true", help="keep the result under benchmarks/results/")
+    parser.add_argument("--save", action="store_true", help="put the result into benchmarks/results/")
     asked = parser.parse_args()
     if asked.reduced:
         asked.seeds, asked.speedups = [0], [2.0]
@@ -408,6 +408,16 @@ def options() -> argparse.Namespace:
     if asked.until == "scored" and asked.contenders[0] != "dense":
         parser.error("--contenders to score without dense, which every figure is compared with")
     return asked
+
+
+def save(told: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Keep the result; what today's one holds of other speed-ups and seeds, trained alike, stays in it."""
+    path = result_path(f"{NAME}-{told['data']}")
+    before = read_json(path, what="result") if path.exists() else {}
+    kept = before.get("rows", []) if all(before.get(key) == value for key, value in told.items()) else []
+    made = {(row["asked_speedup"], row["seed"]) for row in rows}
+    others = [row for row in kept if (row["asked_speedup"], row["seed"]) not in made]
+    write_json(path, {**told, "rows": sorted([*others, *rows], key=lambda row: (row["asked_speedup"], row["seed"]))})
 
 
 def main() -> None:
@@ -431,7 +441,7 @@ def main() -> None:
     tell(rows)
     if asked.save:
         told = {"data": asked.data, "epochs": epochs, "whole_epochs": whole, "reduced": asked.reduced}
-        write_json(result_path(f"{NAME}-{asked.data}"), {"schema": 1, "benchmark": NAME, **told, "rows": rows})
+        save({"schema": 1, "benchmark": NAME, **told}, rows)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def test_the_readmes_commands_work_as_they_stand_in_a_new_environment(tmp_path):
     assert (clone / "bundle" / "manifest.json").exists()
 
 
-def test_the_readmes_table_is_the_newest_committed_result():
-    check = [sys.executable, str(ROOT / "benchmarks" / "readme_table.py"), "--check"]
+@pytest.mark.parametrize("script", ["readme_table.py", "training_table.py", "latency_table.py"])
+def test_the_readmes_tables_are_the_newest_committed_results(script):
+    check = [sys.executable, str(ROOT / "benchmarks" / script), "--check"]
     ran = subprocess.run(check, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert ran.returncode == 0
