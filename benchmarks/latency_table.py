@@ -6,7 +6,6 @@ python benchmarks/latency_table.py --check    # exits 1 where README.md says som
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from _results import latest
+from _results import asked_to_check, latest, put_into_readme
 
-ROOT = Path(__file__).parent.parent
-README, PICTURE = ROOT / "README.md", ROOT / "docs" / "at_latency.png"
-BEGIN, END = "<!-- at latency: begin -->", "<!-- at latency: end -->"
+PICTURE = Path(__file__).parent.parent / "docs" / "at_latency.png"
 HEADER = (
     "asked", "way", "measured", "p50", "parameters", "GMACs", "file", "mAP50", "mAP50-95", "against dense",
     "against planner",
@@ -94,20 +91,12 @@ def draw(document: Mapping[str, Any]) -> bytes:
 
 def main() -> int:
     """Rewrite README.md and the picture, or say whether README.md is true."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where the table is another")
-    options = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
+    check = asked_to_check(__doc__)
     document = json.loads(latest("accuracy_at_latency-aerial_cars").read_text(encoding="utf-8"))
-    wanted = f"{before}{BEGIN}\n{render(document)}\n{END}{after}"
-    if options.check:
-        return int(text != wanted)
-    README.write_text(wanted, encoding="utf-8", newline="\n")
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_bytes(draw(document))
-    return 0
+    if not check:
+        PICTURE.parent.mkdir(exist_ok=True)
+        PICTURE.write_bytes(draw(document))
+    return put_into_readme({"at latency": render(document)}, check=check)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,14 @@ python benchmarks/readme_table.py --check    # exits 1 where README.md says some
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from _results import latest
+from _results import asked_to_check, latest, put_into_readme
 
-README = Path(__file__).parent.parent / "README.md"
 NETWORKS = ("network", "task", "scales", "parameters", "GMACs", "ONNX against PyTorch", "ultralytics alone")
 HEADER = ("model", "parameters", "ONNX file", "GMACs", "mAP50", "mAP50-95", "p50", "against dense")
 
@@ -89,19 +86,11 @@ def _ratio(speedup: Mapping[str, Any]) -> str:
 
 def main() -> int:
     """Rewrite README.md, or say whether it is true."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where the table is another")
-    options = parser.parse_args()
-    text = wanted = README.read_text(encoding="utf-8")
-    for name, shown in (("aerial_cars", render), ("networks", render_networks)):
-        table = shown(json.loads(latest(name).read_text(encoding="utf-8")))
-        before, rest = wanted.split(f"<!-- {name}: begin -->")
-        _, after = rest.split(f"<!-- {name}: end -->")
-        wanted = f"{before}<!-- {name}: begin -->\n{table}\n<!-- {name}: end -->{after}"
-    if options.check:
-        return int(text != wanted)
-    README.write_text(wanted, encoding="utf-8", newline="\n")
-    return 0
+    tables = {
+        name: shown(json.loads(latest(name).read_text(encoding="utf-8")))
+        for name, shown in (("aerial_cars", render), ("networks", render_networks))
+    }
+    return put_into_readme(tables, check=asked_to_check(__doc__))
 
 
 if __name__ == "__main__":

@@ -6,18 +6,15 @@ python benchmarks/training_table.py --check    # exits 1 where README.md says so
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _results import latest
+from _results import asked_to_check, latest, put_into_readme
 
-ROOT = Path(__file__).parent.parent
-README, PICTURE = ROOT / "README.md", ROOT / "docs" / "scales.png"
-BEGIN, END = "<!-- training: begin -->", "<!-- training: end -->"
+PICTURE = Path(__file__).parent.parent / "docs" / "scales.png"
 HEADER = ("model", "epochs", "training", "live channels", "mAP50", "mAP50-95", "points against dense")
 DRAWN = "sparse, proximal"
 
@@ -81,20 +78,12 @@ def draw(document: Mapping[str, Any]) -> bytes:
 
 def main() -> int:
     """Rewrite README.md and the picture, or say whether README.md is true."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where the table is another")
-    options = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
+    check = asked_to_check(__doc__)
     document = json.loads(latest("sparsity_and_finetuning").read_text(encoding="utf-8"))
-    wanted = f"{before}{BEGIN}\n{render(document)}\n{END}{after}"
-    if options.check:
-        return int(text != wanted)
-    README.write_text(wanted, encoding="utf-8", newline="\n")
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_bytes(draw(document))
-    return 0
+    if not check:
+        PICTURE.parent.mkdir(exist_ok=True)
+        PICTURE.write_bytes(draw(document))
+    return put_into_readme({"training": render(document)}, check=check)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,17 @@ which images were scored; it does not cover which seed the models were trained w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import numpy.typing as npt
 
 from slimdeploy.accuracy.average_precision import Figures, map50_95, mean_ap, rank
 from slimdeploy.accuracy.matches import Matches
 from slimdeploy.errors import UsageError
 from slimdeploy.records import Interval
 
+Weights = npt.NDArray[np.int64]  # (images,): how often each was chosen
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 POINTS = 100  # in a mAP of 1
@@ -43,16 +47,32 @@ def paired_bootstrap(dense: Matches, other: Matches, *, resamples: int = RESAMPL
             do="name both to one slimdeploy bench --data",
         )
     ours, theirs = resampled(dense, resamples=resamples, seed=seed), resampled(other, resamples=resamples, seed=seed)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(POINTS * (theirs - ours), [tail, 100 - tail])
     whole = np.ones(len(dense.objects), dtype=np.int64)
     points = POINTS * (map50_95(other, whole) - map50_95(dense, whole))
-    return Interval(points=points, low=float(low), high=float(high), images=len(whole), resamples=resamples)
+    return interval(points, POINTS * (theirs - ours), images=len(whole))
 
 
 def resampled(matches: Matches, *, resamples: int = RESAMPLES, seed: int = 0) -> Figures:
     """Return the mAP50-95 on each choice of images; the same seed makes the same choices; (resamples,)."""
-    rng, images = np.random.default_rng(seed), len(matches.objects)
     ranked = rank(matches)
-    choices = (np.bincount(rng.integers(0, images, images), minlength=images) for _ in range(resamples))
-    return np.array([mean_ap(ranked, weights) for weights in choices])
+    return np.array([mean_ap(ranked, weights) for weights in choices(len(matches.objects), resamples, seed)])
+
+
+def choices(images: int, resamples: int, seed: int) -> Iterator[Weights]:
+    """Give choices of images, drawn with replacement: how often each was drawn, (images,)."""
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.bincount(rng.integers(0, images, images), minlength=images).astype(np.int64)
+
+
+def interval(points: float, drawn: npt.NDArray[np.float64], *, images: int) -> Interval:
+    """Return a difference with its percentile interval.
+
+    Args:
+        points: the difference on all images.
+        drawn: the difference on each choice of images, in points; (resamples,).
+        images: how many were scored.
+    """
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return Interval(points=points, low=float(low), high=float(high), images=images, resamples=len(drawn))

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slimdeploy.accuracy.bootstrap import CONFIDENCE, POINTS, RESAMPLES
+from slimdeploy.accuracy.bootstrap import POINTS, RESAMPLES, Weights, choices, interval
 from slimdeploy.accuracy.visdrone import Judged
 from slimdeploy.data.visdrone import CLASSES
 from slimdeploy.errors import UsageError
 from slimdeploy.records import Interval
 
 log = logging.getLogger("slimdeploy.accuracy")
-
-Weights = npt.NDArray[np.int64]  # (images,): how often each was chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +59,14 @@ def paired_bootstrap(dense: Judged, other: Judged, *, resamples: int = RESAMPLES
     if not np.array_equal(dense.objects, other.objects):
         raise UsageError("the two models were scored on different images", wanted="the same split of one data set")
     log.info("comparing the official AP on %d choices of images", resamples)
-    images, rng = len(dense.objects), np.random.default_rng(seed)
+    images = len(dense.objects)
     ours, theirs = _ranked(dense), _ranked(other)
 
     def difference(weights: Weights) -> float:
         return POINTS * (_official_ap(theirs, weights) - _official_ap(ours, weights))
 
-    drawn = [
-        difference(np.bincount(rng.integers(0, images, images), minlength=images).astype(np.int64))
-        for _ in range(resamples)
-    ]
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(drawn, [tail, 100 - tail])
-    points = difference(np.ones(images, dtype=np.int64))
-    return Interval(points=points, low=float(low), high=float(high), images=images, resamples=resamples)
+    drawn = np.array([difference(weights) for weights in choices(images, resamples, seed)])
+    return interval(difference(np.ones(images, dtype=np.int64)), drawn, images=images)
 
 
 def official_ap(judged: Judged, weights: Weights) -> float:

@@ -75,7 +75,7 @@ def bench(
     with stage_run("bench", config=config, inputs=inputs, out=out) as run:
         images = [str(path) for path in dataset.images(config.val.split)] if dataset else []
         measured = measure_all(artifacts, config, backend=config.backend, trust=trust, images=images)
-        rows = [_row(name, one, took) for (name, one), took in zip(artifacts, measured, strict=True)]
+        rows = [row_of(name, one, took) for (name, one), took in zip(artifacts, measured, strict=True)]
         if dataset:
             living = {one[0]: one[1] for one, took in zip(artifacts, measured, strict=True) if took.failed is None}
             rows = score_rows(rows, living, dataset, config, run.folder, trust=trust)
@@ -111,16 +111,18 @@ def _bundled(folder: Path) -> Path:
     return folder / str(read_json(folder / MANIFEST, what="bundle manifest")["model"]["file"])
 
 
-def _row(name: str, artifact: Artifact, took: Measured) -> Row:
+def row_of(name: str, artifact: Artifact, took: Measured | None = None) -> Row:
+    """Return the row of a model: what its file tells, and what was measured."""
     shared = {field.name for field in dataclasses.fields(Row)} & {f.name for f in dataclasses.fields(Artifact)}
     known = {field: getattr(artifact, field) for field in shared}
-    return Row(
-        name=name,
-        file=Path(artifact.path).name,
+    row = Row(name=name, file=Path(artifact.path).name, **known)
+    if took is None:
+        return row
+    return dataclasses.replace(
+        row,
         latency=took.latency,
         end_to_end=took.end_to_end,
         offered=took.offered,
         power=took.power,
         layers=took.layers,
-        **known,
     )

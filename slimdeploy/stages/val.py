@@ -23,7 +23,7 @@ from slimdeploy.report.read import BENCH_FILE
 from slimdeploy.report.write import write_report
 from slimdeploy.stages._scene_files import write_pictures
 from slimdeploy.stages._scoring import evaluation_of
-from slimdeploy.stages.bench import bench_inputs
+from slimdeploy.stages.bench import bench_inputs, row_of
 
 PROTOCOLS = ("coco", "visdrone")
 TITLE = "Accuracy"
@@ -84,7 +84,7 @@ def val(
         scorer: Scorer = visdrone.scorer_for(dataset, config.split) if official else coco.score
         keeping = kept[name] = Keeping(scorer)
         accuracy = score(artifact, dataset, config, backend=backend, trust=trust, scorer=keeping)
-        rows.append(dataclasses.replace(_row(name, artifact), accuracy=accuracy, difference=differs.of(keeping)))
+        rows.append(dataclasses.replace(row_of(name, artifact), accuracy=accuracy, difference=differs.of(keeping)))
     evaluation = evaluation_of(kept, dataset, config.split, judged=rows[-1].name, curves=not official)
     return Scored(rows=rows, evaluation=evaluation, kept=kept)
 
@@ -134,15 +134,3 @@ class _Differences:
         if isinstance(one, Official) and isinstance(two, Official) and one.judged and two.judged:
             return visdrone_bootstrap.paired_bootstrap(one.judged, two.judged)
         return paired_bootstrap(self._first.matches(), other.matches())
-
-
-def _row(name: str, artifact: Artifact) -> Row:
-    return Row(
-        name=name,
-        file=Path(artifact.path).name,
-        format=artifact.format,
-        precision=artifact.precision,
-        parameters=artifact.parameters,
-        size_bytes=artifact.size_bytes,
-        macs=artifact.macs,
-    )

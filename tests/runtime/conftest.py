@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import surface_tensorrt
 from onnx import TensorProto, helper, numpy_helper
+
+from slimdeploy.board import cudart
 
 SIDE = 32
 CLASSES = ("car", "van")
@@ -60,3 +64,21 @@ def two_models(tmp_path_factory) -> list[Path]:
     """Write two small detectors that no test changes."""
     folder = tmp_path_factory.mktemp("models")
     return [write_conv(folder / "dense.onnx"), write_conv(folder / "pruned.onnx", width=4)]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return surface_tensorrt.write_cudart(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture
+def use(monkeypatch, library):
+    """Put a version of TensorRT, and a libcudart, where the TensorRT session looks for them."""
+
+    def put(version, **shape):
+        module = surface_tensorrt.module(version, **shape)
+        monkeypatch.setitem(sys.modules, "tensorrt", module)
+        monkeypatch.setattr(cudart, "LIBRARIES", (str(library),))
+        return module
+
+    return put

@@ -7,14 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-import surface_tensorrt
 from simulated_board import write_board, write_program
 from surface_tensorrt import VERSIONS
 
 from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.backends.registry import backend_for
 from slimdeploy.bench.layers import layer_times
-from slimdeploy.board import cudart
 from slimdeploy.errors import ArtifactError, DeviceError, MissingDependency
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a libcudart with")
@@ -27,24 +25,6 @@ for one in "$@"; do case "$one" in
 esac; done
 echo "$@" > "$SLIMDEPLOY_BOARD_ROOT/asked"
 """
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return surface_tensorrt.write_cudart(tmp_path_factory.mktemp("cuda"))
-
-
-@pytest.fixture
-def use(monkeypatch, library):
-    """Put a version of TensorRT, and a libcudart, where the backend looks for them."""
-
-    def put(version, **shape):
-        module = surface_tensorrt.module(version, **shape)
-        monkeypatch.setitem(sys.modules, "tensorrt", module)
-        monkeypatch.setattr(cudart, "LIBRARIES", (str(library),))
-        return module
-
-    return put
 
 
 @pytest.fixture

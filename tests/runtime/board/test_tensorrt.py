@@ -29,24 +29,6 @@ from slimdeploy.board.timing import Timer
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a libcudart with")
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return surface_tensorrt.write_cudart(tmp_path_factory.mktemp("cuda"))
-
-
-@pytest.fixture
-def use(monkeypatch, library):
-    """Put a version of TensorRT, and a libcudart, where the agent looks for them."""
-
-    def put(version, **shape):
-        module = surface_tensorrt.module(version, **shape)
-        monkeypatch.setitem(sys.modules, "tensorrt", module)
-        monkeypatch.setattr(cudart, "LIBRARIES", (str(library),))
-        return module
-
-    return put
-
-
 def ask(capsys, *argv):
     code = agent.main([str(one) for one in argv])
     printed = capsys.readouterr()
