@@ -149,7 +149,7 @@ class FinetuneConfig(TrainConfig):
 
 SHARES = ("channels", "macs")  # budgets that are a share to remove
 FIGURES = ("speedup", "latency_ms", "fps")  # budgets that are a figure to reach on the target
-CRITERIA = ("bn_gamma", "magnitude", "taylor", "random")
+CRITERIA = ("reconstruction", "bn_gamma", "magnitude", "taylor", "random")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,15 +165,19 @@ class PruneConfig:
         alignment: widths are multiples of this.
         imgsz: side of the square input that MACs and latency are counted at, in pixels.
         tolerance: how far the share reached may lie from the share asked for.
-        criterion: how the channels of a group are ranked: `bn_gamma` by BatchNorm scales (Network Slimming),
+        criterion: how the channels of a group are ranked: `reconstruction` by what the layers that read them could not
+            make up for on images of a data set, `bn_gamma` by BatchNorm scales (Network Slimming),
             `magnitude` by the weights that make and read them, `taylor` by what the loss on real images would change,
-            `random` as a control.
+            `random` as a control. Empty takes `reconstruction` where weights will be fitted anew, or else `bn_gamma`.
         precision: that the network will run at on the target, and is timed at: `fp32`, `fp16` or `int8`.
         least_share: of its channels that every group keeps when the budget is latency.
         latency_tolerance: how far the latency measured may lie from the one asked for, as a share of it.
         attempts: plans that are built and measured before the budget counts as out of reach.
         samples: timed calls of each artifact in an attempt.
         images: images that sensitivities are measured on, at most: of a large network fewer and smaller ones.
+        reconstruct_images: training images of the data set on which the weights that stay are fitted anew, so that
+            each layer gives what it gave before the cut; at most, of a large network fewer. 0, or no data set,
+            leaves the weights as they are.
         seed: of the criterion `random`.
     """
 
@@ -185,13 +189,14 @@ class PruneConfig:
     alignment: int = 8
     imgsz: int = 640
     tolerance: float = 0.02
-    criterion: str = "bn_gamma"
+    criterion: str = ""
     precision: str = "fp32"
     least_share: float = 0.125
     latency_tolerance: float = 0.05
     attempts: int = 6
     samples: int = 120
     images: int = 32
+    reconstruct_images: int = 128
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -205,11 +210,12 @@ class PruneConfig:
             _check(0 < asked < float("inf"), f"a {budget} of {asked}", "more than 0")
         _check(self.alignment >= 1, f"an alignment of {self.alignment}", "1 or more channels")
         _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")
-        _check(self.criterion in CRITERIA, f"a criterion {self.criterion!r}", f"one of {', '.join(CRITERIA)}")
+        _check(self.criterion in (*CRITERIA, ""), f"a criterion {self.criterion!r}", f"one of {', '.join(CRITERIA)}")
         _check(self.precision in PRECISIONS, f"a precision {self.precision!r}", f"one of {', '.join(PRECISIONS)}")
         _check(0 <= self.least_share <= 1, f"a least share of {self.least_share}", "0 to 1")
         _check(self.attempts >= 1 and self.images >= 1, f"{self.attempts} attempts, {self.images} images", "1 or more")
         _check(self.samples >= 6, f"{self.samples} samples", "6 or more, one a round")
+        _check(self.reconstruct_images >= 0, f"{self.reconstruct_images} images to fit on", "1 or more, or 0 for none")
 
     @property
     def budget(self) -> tuple[str, float]:

@@ -31,7 +31,7 @@ from slimdeploy.stages._training import TAUGHT, TUNED, unfinished_fingerprint
 from slimdeploy.targets import alignment_for, load_target
 
 if TYPE_CHECKING:
-    from slimdeploy.stages.prune import Means
+    from slimdeploy.stages.decide import Means
 
 log = logging.getLogger("slimdeploy.run")
 PREVIOUS = "previous"  # outcomes of earlier settings; one comes back when its settings do
@@ -194,11 +194,11 @@ class Way:
     def _means(self, weights: Path, config: PruneConfig, place: str) -> Means:
         """Return what a plan is made with; for a latency on a target that runs here, a table is measured first."""
         from slimdeploy.stages._built import runs_here
+        from slimdeploy.stages.decide import Means
         from slimdeploy.stages.latency import TABLE, latency_folder
-        from slimdeploy.stages.prune import Means
 
         if config.budget[0] not in FIGURES:
-            return Means(data=self.recipe.data if config.criterion == "taylor" else None)
+            return Means(data=self.recipe.data)
         if not runs_here(self.target):
             return Means(target=self.target, data=self.recipe.data)
         measuring = LatencyConfig(imgsz=config.imgsz, precision=config.precision, alignment=config.alignment)

@@ -223,6 +223,8 @@ class PrunePlan:
         latency: what the plan does to latency, where that was the budget.
         sensitivities: what narrowing each group alone does, where that was measured.
         whole: what the plan as a whole does, likewise.
+        reconstruct_images: images that weights are fitted on after the cut, at most, where there is a data set.
+        rebuilt: what the plan as a whole does once they are fitted; None where they were not.
     """
 
     weights_sha256: str
@@ -239,6 +241,8 @@ class PrunePlan:
     latency: PlannedLatency | None = None
     sensitivities: tuple[Sensitivity, ...] = ()
     whole: Sensitivity | None = None
+    reconstruct_images: int = 0
+    rebuilt: Sensitivity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,10 @@ def sensitivity_lines(plan: PrunePlan) -> list[str]:
     before, after = plan.whole.positives
     if not before:
         return ["the network finds nothing on the images it was tried on, so nothing shows what the plan costs"]
-    return [f"before any fine-tuning, {after} anchors score on the images it was tried on, of {before} before the cut"]
+    said = f"before any fine-tuning, {after} anchors score on the images it was tried on, of {before} before the cut"
+    return [
+        said if plan.rebuilt is None else f"{said}; with the weights that stay fitted anew {plan.rebuilt.positives[1]}"
+    ]
 
 
 def whole_lines(plan: PrunePlan) -> list[str]:

@@ -37,10 +37,22 @@ def command(
         Path | None, typer.Option(help="The target's latency table, of slimdeploy latency; without it, its model.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="A data set's YAML, whose images show what each group matters to.")
+        Path | None,
+        typer.Option(
+            help="A data set's YAML. Its training images show what each group matters to, and the weights that stay "
+            "are fitted on them to give what the whole network gave."
+        ),
+    ] = None,
+    reconstruct_images: Annotated[
+        int | None,
+        typer.Option(help="On how many images of --data they are fitted, at most; 0 leaves them as they are."),
     ] = None,
     criterion: Annotated[
-        str | None, typer.Option(help="How channels are ranked: bn_gamma, magnitude, taylor (with --data) or random.")
+        str | None,
+        typer.Option(
+            help="How channels are ranked: reconstruction (the default with --data), bn_gamma (the default without), "
+            "magnitude, taylor (with --data) or random."
+        ),
     ] = None,
     precision: Annotated[
         str | None,
@@ -58,13 +70,15 @@ def command(
 
     Example: slimdeploy prune dense.pt --speedup 2 --target cpu --table table.json --data visdrone.yaml --out pruned
     """
+    from slimdeploy.stages.decide import Means
     from slimdeploy.stages.plan import config_of, read_plan
-    from slimdeploy.stages.prune import PLAN, Means, plan_only, prune
+    from slimdeploy.stages.prune import PLAN, plan_only, prune
     from slimdeploy.targets import load_target
 
     flags = {
         "speedup": speedup, "latency_ms": latency_ms, "fps": fps, "macs": macs, "channels": channels,
         "criterion": criterion, "precision": precision, "alignment": alignment, "imgsz": imgsz,
+        "reconstruct_images": reconstruct_images,
     }  # fmt: skip
     if plan is None:
         settings = _settings(flags, config, target)

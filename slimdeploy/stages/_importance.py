@@ -16,12 +16,18 @@ from slimdeploy.stages._trials import spread
 if TYPE_CHECKING:
     from torch import nn
 
+    from slimdeploy.yolo.moments import Covariances
+
 BATCH = 8  # images whose gradients are added up before they are squared
 BATCHES = 16
 
 
 def importance_of(
-    module: nn.Module, coupling: Coupling, config: PruneConfig, data: Path | None
+    module: nn.Module,
+    coupling: Coupling,
+    config: PruneConfig,
+    data: Path | None,
+    covariances: Covariances | None = None,
 ) -> dict[str, tuple[float, ...]]:
     """Return one value a channel, for every group by its name; the higher, the longer a channel stays.
 
@@ -30,9 +36,10 @@ def importance_of(
         coupling: its groups.
         config: the criterion.
         data: YAML of the data set that `taylor` takes its gradients from.
+        covariances: of what layers read, which `reconstruction` needs.
 
     Raises:
-        UsageError: `taylor` without data, or for a network that is no detector.
+        UsageError: `taylor` without data, or for a network that is no detector; `reconstruction` without covariances.
         DataError: the data set is missing, mislabelled, or has other classes.
     """
     from slimdeploy.yolo import coupling as couplings
@@ -46,7 +53,19 @@ def importance_of(
         return importance.magnitude(split, coupling)
     if config.criterion == "taylor":
         return importance.taylor(split, coupling, list(_batches(module, config, data)))
+    if config.criterion == "reconstruction":
+        return importance.reconstruction(split, coupling, _required(covariances))
     return couplings.scale_importance(split, coupling)
+
+
+def _required(covariances: Covariances | None) -> Covariances:
+    if covariances is None:
+        raise UsageError(
+            "the criterion reconstruction without images to fit weights on",
+            wanted="a data set, and 1 or more images of it",
+            do="add --data, or take another --criterion",
+        )
+    return covariances
 
 
 def _batches(module: nn.Module, config: PruneConfig, data: Path | None) -> Iterator[Mapping[str, Any]]:

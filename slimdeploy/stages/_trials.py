@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from slimdeploy.data.dataset import Dataset
+    from slimdeploy.yolo.moments import Covariances
 
 MACS = 8e11  # of all trials together, about a quarter of a minute on two cores; larger networks get smaller images
 LEAST_SIDE = 128
@@ -40,19 +41,27 @@ class Trials:
         units: what is narrowed together.
         importance: one value a channel, for every group by its name.
         images: the images, each (3, H, W), RGB in 0..1.
-
+        covariances: of what layers read, where weights will be fitted anew after the cut: they make up for what goes
+            in each trial, and a plan is judged when they are fitted. None judges it by its trial.
     """
 
     def __init__(
-        self, split: nn.Module, coupling: Coupling, units: Sequence[Unit], importance: Importance, images: Sequence[Any]
+        self,
+        split: nn.Module,
+        coupling: Coupling,
+        units: Sequence[Unit],
+        importance: Importance,
+        images: Sequence[Any],
+        *,
+        covariances: Covariances | None = None,
     ) -> None:
         import numpy as np
         import torch
 
         from slimdeploy.yolo.sensitivity import Trials as Outputs
 
-        self._units, self._importance = units, importance
-        self._outputs = Outputs(split, coupling, torch.from_numpy(np.stack(images)))
+        self._units, self._importance, self._final = units, importance, covariances is None
+        self._outputs = Outputs(split, coupling, torch.from_numpy(np.stack(images)), covariances)
 
     @cached_property
     def alone(self) -> tuple[Sensitivity, ...]:
@@ -60,23 +69,41 @@ class Trials:
         return tuple(self._tried(unit, trial_width(unit)) for unit in self._units)
 
     def whole(self, widths: Mapping[str, int]) -> Sensitivity:
-        """Return what a plan as a whole does.
+        """Return what a plan as a whole does, by its trial.
+
+        Raises:
+            GateError: there is no covariance, and the network found something on the images and finds nothing any more.
+        """
+        done = self._as_sensitivity(widths, self._outputs.without(self._gone(widths)))
+        if self._final:
+            self._require_positives(done, widths)
+        return done
+
+    def rebuilt(self, network: nn.Module, widths: Mapping[str, int]) -> Sensitivity:
+        """Return what a plan as a whole does once the weights that stay are fitted anew, as they are in `network`.
 
         Raises:
             GateError: the network found something on the images, and finds nothing any more.
         """
-        damage, positives = self._outputs.without(self._gone(widths))
+        done = self._as_sensitivity(widths, self._outputs.beside(network))
+        self._require_positives(done, widths)
+        return done
+
+    def _as_sensitivity(self, widths: Mapping[str, int], found: tuple[float, tuple[int, int]]) -> Sensitivity:
+        damage, positives = found
         total = sum(unit.width * len(unit.names) for unit in self._units)
-        done = Sensitivity(
+        return Sensitivity(
             groups=tuple(name for unit in self._units for name in unit.names if widths[name] < unit.width),
             width=total,
             tried=sum(widths[name] for unit in self._units for name in unit.names),
             damage=damage,
             positives=positives,
         )
-        if positives[0] and not positives[1]:
-            raise self._refusal(widths, positives[0])
-        return done
+
+    def _require_positives(self, done: Sensitivity, widths: Mapping[str, int]) -> None:
+        before, after = done.positives
+        if before and not after:
+            raise self._refusal(widths, before)
 
     def _refusal(self, widths: Mapping[str, int], before: int) -> GateError:
         alone = [self._tried(unit, widths[unit.names[0]]) for unit in self._units]

@@ -81,6 +81,7 @@ def plan_of(
         kept_whole=(*coupling.kept_whole, *_too_narrow(coupling.groups, units, config.alignment)),
         parameters=(coupling.parameters(whole), coupling.parameters(widths)),
         macs=(coupling.macs(whole), coupling.macs(widths)),
+        reconstruct_images=config.reconstruct_images,
     )
 
 
@@ -194,6 +195,7 @@ def _as_plan(record: Mapping[str, Any]) -> PrunePlan:
         "latency": _as_latency(record.get("latency")),
         "sensitivities": tuple(_as_sensitivity(one) for one in record.get("sensitivities", ())),
         "whole": _as_sensitivity(record["whole"]) if record.get("whole") else None,
+        "rebuilt": _as_sensitivity(record["rebuilt"]) if record.get("rebuilt") else None,
     }
     plan = PrunePlan(**{name: value for name, value in record.items() if name != "schema"} | lists)
     config_of(plan)
@@ -220,7 +222,9 @@ def config_of(plan: PrunePlan) -> PruneConfig:
     """
     if plan.budget not in (*SHARES, *FIGURES):
         raise UsageError(f"a plan for the budget {plan.budget!r}", wanted=f"one of {', '.join((*SHARES, *FIGURES))}")
-    settings: dict[str, Any] = {plan.budget: plan.asked, "criterion": plan.criterion}
+    settings: dict[str, Any] = {
+        plan.budget: plan.asked, "criterion": plan.criterion, "reconstruct_images": plan.reconstruct_images,
+    }  # fmt: skip
     if plan.latency:
         settings["precision"] = plan.latency.precision
     return PruneConfig(alignment=plan.alignment, imgsz=plan.imgsz[0], **settings)

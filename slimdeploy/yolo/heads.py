@@ -127,6 +127,12 @@ def last_layers(head: nn.Module, task: str) -> dict[int, str]:
     return {id(layer): why for layer, why in _last_layers(head, task)}
 
 
+def constant_layers(module: nn.Module) -> set[int]:
+    """Return the ids of a network's layers whose weights are constants."""
+    dfl: Any = getattr(module.model[-1], "dfl", None)
+    return {id(dfl.conv)} if hasattr(dfl, "conv") else set()
+
+
 def _last_layers(head: nn.Module, task: str) -> Iterator[tuple[nn.Module, str]]:
     if task == "classify":
         yield head.linear, _GIVES["cv3"]

@@ -16,12 +16,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from slimdeploy.channels import Coupling
+from slimdeploy.channels import CoupledGroup, Coupling, Reader
 from slimdeploy.errors import UsageError
 from slimdeploy.yolo.coupling import convolutions_of, norms_of
+from slimdeploy.yolo.moments import Covariances, columns_of, matrix_of, ridged
 
 # Gains of the detection loss, as in YOLOv8's recipe; they weigh box, class and distribution against each other.
 GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
+
+STEPS = 64  # in which `reconstruction` takes a group's channels, at most about
 
 Scores = dict[str, tuple[float, ...]]
 
@@ -49,6 +52,81 @@ def _length(layer: Any, side: int) -> torch.Tensor:
     if isinstance(layer, nn.ConvTranspose2d):  # its inputs come first
         weight = weight.transpose(0, 1)
     return weight.double().transpose(0, side).flatten(1).norm(dim=1)
+
+
+def reconstruction(module: nn.Module, coupling: Coupling, covariances: Covariances) -> Scores:
+    """Return what the layers that read a channel could not make up for, as a share of the variance of their outputs.
+
+    Channels are taken one by one, each time the one that costs least, the weights of the others making up for what
+    went; wide groups lose several at a time. What was lost with a channel is its score: those of the channels that go
+    add up to the share that is lost; those of all channels to 1, or less where other groups' channels stand in.
+
+    Args:
+        module: the split network; it is not changed.
+        coupling: its groups.
+        covariances: of what layers read, of `moments.input_covariances`.
+
+    Source: Kurtic et al., "ZipLM: Inference-Aware Structured Pruning of Language Models", NeurIPS 2023, who remove
+    whole structures in the manner of the Optimal Brain Surgeon; here coupled channels of convolutions, by the
+    covariance of what each layer reads.
+    """
+    layers = convolutions_of(module)
+    return {group.name: _one_by_one(group, layers, covariances) for group in coupling.groups}
+
+
+def _one_by_one(group: CoupledGroup, layers: Mapping[str, Any], covariances: Covariances) -> tuple[float, ...]:
+    readers = [
+        _Reading(layers[reader.layer], reader, group.width, covariances[reader.layer])
+        for reader in group.readers
+        if reader.layer in covariances
+    ]
+    if not readers:
+        return (1.0,) * group.width
+    left = torch.arange(group.width)
+    scores = torch.zeros(group.width, dtype=torch.float64)
+    while len(left):
+        losses = torch.stack([reader.losses(left) for reader in readers]).mean(0)
+        going = losses.argsort(stable=True)[: max(1, group.width // STEPS)]
+        scores[left[going]] = losses[going].clamp(min=float(scores.max()))  # what goes later matters more
+        for reader in readers:
+            reader.remove(left[going])
+        left = left[~torch.isin(torch.arange(len(left)), going)]
+    return tuple(scores.tolist())
+
+
+class _Reading:
+    """A layer that reads a group's channels, some of them gone and made up for.
+
+    Args:
+        layer: the layer.
+        reader: where in its inputs the channels lie.
+        width: of the group.
+        covariance: of its inputs.
+    """
+
+    def __init__(self, layer: Any, reader: Reader, width: int, covariance: torch.Tensor) -> None:
+        self._matrix = matrix_of(layer).clone(memory_format=torch.contiguous_format)
+        parts = [columns_of(layer, range(offset, offset + width)) for offset in reader.offsets]
+        self._columns = torch.cat(parts, 1)  # (width, columns of a channel)
+        among = ridged(covariance)
+        self._variance = ((self._matrix @ among) * self._matrix).sum().clamp(min=1e-12)
+        self._inverse = torch.linalg.inv(among)
+
+    def losses(self, channels: torch.Tensor) -> torch.Tensor:
+        """Return which share of the outputs' variance each channel would cost; shape (channels,)."""
+        columns = self._columns[channels]
+        inverse = self._inverse[columns[:, :, None], columns[:, None, :]]  # (channels, columns, columns)
+        read = self._matrix[:, columns].permute(1, 2, 0)  # (channels, columns, outputs)
+        return (read * torch.linalg.solve(inverse, read)).sum((1, 2)) / self._variance
+
+    def remove(self, channels: torch.Tensor) -> None:
+        """Take channels away, and let the others make up for them."""
+        gone = self._columns[channels].flatten()
+        rows = self._inverse[gone]
+        share = torch.linalg.solve(rows[:, gone], rows)  # (gone, inputs)
+        self._matrix.addmm_(self._matrix[:, gone], share, alpha=-1)
+        self._inverse.addmm_(rows.T, share, alpha=-1)
+        self._matrix[:, gone] = 0
 
 
 def chance(coupling: Coupling, seed: int) -> Scores:

@@ -8,6 +8,7 @@ network, and would make every trial look fatal.
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -17,6 +18,7 @@ from slimdeploy.backends.protocol import OUTPUT
 from slimdeploy.channels import Coupling
 from slimdeploy.yolo import heads
 from slimdeploy.yolo.coupling import convolutions_of, norms_of
+from slimdeploy.yolo.moments import Covariances, columns_of, compensated, matrix_of, set_matrix
 
 TINY = 1e-12  # in place of 0 where something is divided by it
 POSITIVE = 0.25  # lowest score of an anchor that counts as a detection, as ultralytics' predictor has it
@@ -31,12 +33,17 @@ class Trials:
         module: the split network that `coupling` was found in; its weights are as before after every trial.
         coupling: its groups.
         images: RGB in 0..1; shape (B, 3, H, W).
+        covariances: of what layers read, where the weights that stay shall make up for what goes, as they will when
+            they are fitted anew after the cut.
     """
 
-    def __init__(self, module: nn.Module, coupling: Coupling, images: torch.Tensor) -> None:
+    def __init__(
+        self, module: nn.Module, coupling: Coupling, images: torch.Tensor, covariances: Covariances | None = None
+    ) -> None:
         self._module, self._images = module, images
         self._norms, self._convs, self._classes = norms_of(module), convolutions_of(module), len(module.names)
-        self._layers = {group.name: group.layers for group in coupling.groups}
+        self._groups = {group.name: group for group in coupling.groups}
+        self._covariances = covariances or {}
         self._before = self._outputs()
 
     def without(self, gone: Mapping[str, Sequence[int]]) -> tuple[float, tuple[int, int]]:
@@ -50,19 +57,42 @@ class Trials:
         before, classes = self._before, self._classes
         return damage(before, after, classes), (positives(before, classes), positives(after, classes))
 
+    def beside(self, other: nn.Module) -> tuple[float, tuple[int, int]]:
+        """Return how another network's outputs differ, and the positives of both; its weights stay as they are."""
+        with torch.no_grad(), _batch_statistics(other):
+            after = heads.named_outputs(other(self._images))
+        classes = self._classes
+        return damage(self._before, after, classes), (positives(self._before, classes), positives(after, classes))
+
     @contextlib.contextmanager
     def _silenced(self, gone: Mapping[str, Sequence[int]]) -> Iterator[None]:
         kept = []
+        for layer, columns in self._unread(gone).items():
+            conv = self._convs[layer]
+            kept.append((conv.weight, conv.weight.detach().clone()))
+            set_matrix(conv, compensated(matrix_of(conv), columns, self._covariances[layer]))
         for name, positions in gone.items():
-            for layer in self._layers[name] if positions else ():
+            for layer in self._groups[name].layers if positions else ():
                 for tensor in self._scales(layer):
                     kept.append((tensor, tensor.detach().clone()))
                     tensor.data[list(positions)] = 0
         try:
             yield
         finally:
-            for tensor, value in kept:
+            for tensor, value in reversed(kept):
                 tensor.data.copy_(value)
+
+    def _unread(self, gone: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
+        """Return the columns that layers read no longer, for those that can make up for it."""
+        channels: dict[str, list[int]] = defaultdict(list)
+        for name, positions in gone.items():
+            for reader in self._groups[name].readers if positions else ():
+                channels[reader.layer] += [offset + position for offset in reader.offsets for position in positions]
+        return {
+            layer: columns_of(self._convs[layer], read).flatten()
+            for layer, read in channels.items()
+            if layer in self._covariances
+        }
 
     def _scales(self, layer: str) -> tuple[torch.Tensor, ...]:
         """Return what scales and shifts a layer's outputs, the output channels first."""

@@ -21,9 +21,10 @@ from slimdeploy.lineage import read_run, sha256_file
 from slimdeploy.records import Measurement
 from slimdeploy.stages import aim
 from slimdeploy.stages._built import coupling_of
+from slimdeploy.stages.decide import Means
 from slimdeploy.stages.plan import config_of, make_plan, read_plan
-from slimdeploy.stages.prune import Means, prune
-from slimdeploy.yolo import checkpoint, coupling, macs, prunable
+from slimdeploy.stages.prune import prune
+from slimdeploy.yolo import checkpoint, coupling, macs, prunable, sensitivity
 
 SIDE = 64
 HALF = PruneConfig(channels=0.5, imgsz=SIDE)
@@ -281,10 +282,49 @@ def fragile(tiny_weights, tmp_path_factory):
 
 
 def test_a_share_that_kills_all_positives_is_refused_where_data_is_given(fragile, tiny_data, tmp_path):
-    flags = ("--imgsz", SIDE, "--data", tiny_data, "--out", tmp_path / "out")
+    flags = ("--imgsz", SIDE, "--data", tiny_data, "--reconstruct-images", 0, "--out", tmp_path / "out")
     error = call(fragile, "--channels", 0.5, *flags).exception
     assert isinstance(error, GateError)
     assert re.search(r"kills all positives: .* model\.22\.cv3\.\d\.1 \(64 to 32 channels\)", str(error))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_fitted_to_the_data_bring_the_positives_back(fragile, tiny_data, tmp_path):
+    flags = ("--imgsz", SIDE, "--data", tiny_data, "--out", tmp_path / "out")
+    result = call(fragile, "--channels", 0.5, *flags)
+    plan = read_plan(tmp_path / "out" / "plan.json")
+    assert plan.criterion == "reconstruction"
+    before, after = plan.rebuilt.positives
+    assert after > 0.5 * before
+    assert f"with the weights that stay fitted anew {after}" in result.stdout
+    fitted = read_run(tmp_path / "out")["results"]["reconstruction"]
+    assert {"layer", "before", "after"} == set(fitted[0])
+
+
+def test_a_network_that_is_dead_even_with_fitted_weights_is_refused(fragile, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sensitivity, "positives", lambda outputs, classes, _seen=[]: _seen.append(0) or len(_seen) % 2)
+    error = call(fragile, "--channels", 0.5, "--imgsz", SIDE, "--data", tiny_data, "--out", tmp_path / "out").exception
+    assert isinstance(error, GateError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_images_to_fit_to_the_weights_that_stay_are_those_that_were(tiny_weights, tiny_data, tmp_path):
+    flags = ("--channels", 0.5, "--imgsz", SIDE, "--out")
+    call(tiny_weights, *flags, tmp_path / "plain")
+    call(tiny_weights, *flags, tmp_path / "tried", "--data", tiny_data, "--reconstruct-images", 0)
+    call(tiny_weights, *flags, tmp_path / "fitted", "--data", tiny_data, "--criterion", "bn_gamma")
+    plain, tried, fitted = (outputs(tmp_path / name / "pruned.pt") for name in ("plain", "tried", "fitted"))
+    assert torch.equal(plain, tried)
+    assert not torch.allclose(plain, fitted, atol=1e-3)
+    assert "reconstruction" not in read_plan(tmp_path / "tried" / "plan.json").criterion
+
+
+def test_the_criterion_reconstruction_needs_images(tiny_weights, tmp_path):
+    error = call(
+        tiny_weights, "--channels", 0.5, "--criterion", "reconstruction", "--imgsz", SIDE, "--out", tmp_path / "out"
+    ).exception
+    assert isinstance(error, UsageError)
+    assert "add --data" in str(error)
     assert list(tmp_path.iterdir()) == []
 
 

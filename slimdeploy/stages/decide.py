@@ -1,0 +1,208 @@
+"""Decide which channels go: by a share, by a latency on a target, or as a plan says. No weight is touched."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slimdeploy.channels import Coupling
+from slimdeploy.configs import FIGURES, PruneConfig
+from slimdeploy.data.dataset import read_dataset
+from slimdeploy.errors import UsageError
+from slimdeploy.latency.board import board_forecast
+from slimdeploy.latency.table import read_table
+from slimdeploy.lineage import Input, file_input
+from slimdeploy.records import Checkpoint, PrunePlan, Target
+from slimdeploy.stages._built import coupling_of
+from slimdeploy.stages._importance import importance_of
+from slimdeploy.stages._reconstruct import covariances_of
+from slimdeploy.stages._trials import Importance, Trials, images_for
+from slimdeploy.stages.aim import Aim, plan_by_forecast, plan_by_measuring
+from slimdeploy.stages.losses import costs_of, planned_units
+from slimdeploy.stages.plan import config_of, make_plan, read_plan, require_fits
+from slimdeploy.stages.planner import Forecast
+from slimdeploy.stages.widths import Unit, units_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from slimdeploy.yolo.moments import Covariances
+
+log = logging.getLogger("slimdeploy.prune")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a plan is made with, besides the weights and the settings.
+
+    Attributes:
+        target: where the network shall be as quick as the config asks; None where the budget is a share.
+        table: a latency table of that target; None takes the model of its board.
+        data: YAML of a data set whose images sensitivities and gradients are measured on, a plan for a share is
+            tried on, and the weights that stay are fitted on; without it scenes are rendered for sensitivities, a plan
+            for a share is not tried, and weights stay as they are.
+        plan: a plan to replay; the config is then what `config_of` says of it.
+    """
+
+    target: Target | None = None
+    table: Path | None = None
+    data: Path | None = None
+    plan: Path | None = None
+
+    def inputs(self) -> dict[str, Input]:
+        """Return what is read, by its role."""
+        files = {"table": (self.table, "latency table"), "plan": (self.plan, "prune plan")}
+        found = {}
+        for role, (path, what) in files.items():
+            if path is not None and not path.is_file():
+                raise UsageError(f"no {what} at {path}", wanted="a file that slimdeploy wrote")
+            if path is not None:
+                found[role] = file_input(path)
+        if self.data is not None:
+            found["data"] = read_dataset(self.data, check_labels=False).as_input()
+        return found
+
+
+NOTHING = Means()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A plan, and what it was made with.
+
+    Attributes:
+        plan: which channels stay.
+        coupling: the network's groups.
+        trials: the network on a few images; None where no plan was tried.
+    """
+
+    plan: PrunePlan
+    coupling: Coupling
+    trials: Trials | None = None
+
+
+def decide(
+    module: nn.Module, known: Checkpoint, config: PruneConfig, means: Means, *, measuring: bool = True
+) -> Decision:
+    """Return the plan by which a stock network would be cut; it is not changed.
+
+    Args:
+        module: the network.
+        known: its checkpoint.
+        config: the budget, and the alignment of the widths.
+        means: target, table, data and plan, where they are needed.
+        measuring: build and measure plans to a latency, where the target runs here.
+
+    Raises:
+        UsageError, GateError: as in `prune`.
+    """
+    coupling = coupling_of(module, config.imgsz)
+    log.info("%d groups of coupled channels in %d convolutions", len(coupling.groups), len(coupling.layers))
+    if means.plan is not None:
+        return Decision(plan=_replayed(means.plan, coupling, config, known), coupling=coupling)
+    forecast = _forecast(coupling, config, means) if config.budget[0] in FIGURES else None
+    config = _with_criterion(config, means.data)
+    seen = _look(module, coupling, config, means.data)
+    if forecast is None:
+        return _by_share(module, known, config, means.data, seen)
+    aim = _aim(module, known, config, means, forecast, seen)
+    plan = plan_by_measuring(aim, config) if measuring and forecast.here else plan_by_forecast(aim, config)
+    return Decision(plan=plan, coupling=coupling, trials=aim.trials)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What a network's channels are to it.
+
+    Attributes:
+        coupling: its groups.
+        importance: one value a channel, for every group by its name.
+        covariances: of what layers read, where weights will be fitted anew after the cut; or None.
+    """
+
+    coupling: Coupling
+    importance: Importance
+    covariances: Covariances | None
+
+    def trials(
+        self, module: nn.Module, known: Checkpoint, config: PruneConfig, data: Path | None, units: Sequence[Unit]
+    ) -> Trials:
+        """Return the network on a few images, on which it can be tried without some channels."""
+        from slimdeploy.yolo import prunable
+
+        images, where = images_for(data, known.classes, self.coupling, config, len(units))
+        log.info("prune: trials are made on %s", where)
+        split = copy.deepcopy(module)
+        prunable.split(split)
+        return Trials(split, self.coupling, units, self.importance, images, covariances=self.covariances)
+
+
+def _with_criterion(config: PruneConfig, data: Path | None) -> PruneConfig:
+    """Return the settings with a criterion: the one that was asked for, or the one that suits what is at hand."""
+    fitted = data is not None and config.reconstruct_images > 0
+    return dataclasses.replace(config, criterion=config.criterion or ("reconstruction" if fitted else "bn_gamma"))
+
+
+def _look(module: nn.Module, coupling: Coupling, config: PruneConfig, data: Path | None) -> _Seen:
+    covariances = covariances_of(module, coupling, config, data) if data and config.reconstruct_images else None
+    importance = importance_of(module, coupling, config, data, covariances)
+    return _Seen(coupling=coupling, importance=importance, covariances=covariances)
+
+
+def _forecast(coupling: Coupling, config: PruneConfig, means: Means) -> Forecast:
+    """Return what tells milliseconds by layer: the table that was given, or the model of the target's board."""
+    target, table = means.target, means.table
+    if target is None:
+        raise UsageError(f"a {config.budget[0]} without a target", wanted="--target", do="see slimdeploy targets")
+    if table is None:
+        return board_forecast(target, coupling, config.precision)
+    found = read_table(table)
+    found.require_made_for(target, config.precision)
+    found.require_fits(coupling)
+    return found
+
+
+def _aim(
+    module: nn.Module, known: Checkpoint, config: PruneConfig, means: Means, forecast: Forecast, seen: _Seen
+) -> Aim:
+    assert means.target is not None  # _forecast asked for it
+    coupling, importance = seen.coupling, seen.importance
+    units = planned_units(coupling, config.alignment, config.least_share)
+    trials = seen.trials(module, known, config, means.data, units)
+    log.info("prune: trying %d groups alone", len(units))
+    return Aim(
+        module=module,
+        coupling=coupling,
+        importance=importance,
+        costs=costs_of(units, importance, trials.alone),
+        trials=trials,
+        forecast=forecast,
+        target=means.target,
+        weights_sha256=known.sha256,
+    )
+
+
+def _by_share(module: nn.Module, known: Checkpoint, config: PruneConfig, data: Path | None, seen: _Seen) -> Decision:
+    """Return a plan for a share; on images of `data` it is tried as a whole, and refused if nothing is found."""
+    coupling = seen.coupling
+    plan = make_plan(coupling, seen.importance, config, weights_sha256=known.sha256)
+    if data is None:
+        return Decision(plan=plan, coupling=coupling)
+    trials = seen.trials(module, known, config, data, units_of(coupling.groups, config.alignment))
+    whole = trials.whole({group.name: len(group.kept) for group in plan.groups})
+    return Decision(plan=dataclasses.replace(plan, whole=whole), coupling=coupling, trials=trials)
+
+
+def _replayed(path: Path, coupling: Coupling, config: PruneConfig, known: Checkpoint) -> PrunePlan:
+    plan = read_plan(path)
+    if config_of(plan) != dataclasses.replace(config, criterion=config.criterion or plan.criterion):
+        raise UsageError(
+            f"the settings are not those of the plan {path}", wanted="the plan's own", do="give --plan alone"
+        )
+    require_fits(plan, coupling, weights_sha256=known.sha256)
+    return plan

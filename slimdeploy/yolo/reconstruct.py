@@ -1,0 +1,194 @@
+"""Fit the weights that stay anew, layer by layer, so that a cut network gives what the dense one gave.
+
+A cut takes a part of every layer's input, and what the lost channels carried is missing behind it. Most of it can be
+told from the channels that are left. So each layer in turn, first to last, gets the weights and the shift which on
+some images come nearest to the dense layer's own outputs, from the input that it really has: what the layers before
+it, already fitted, make. That is linear least squares, without labels and without gradients.
+
+Depthwise and transposed convolutions stay as they are: what they read is fitted already.
+
+Source: the reconstruction step of He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017,
+here with all the channels that a dependency graph couples, and of every layer's own input after the cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from slimdeploy.yolo.coupling import convolutions_of, norms_of
+from slimdeploy.yolo.moments import Moments, can_be_fitted, matrix_of, patches, places, ridged, set_matrix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refit:
+    """How far a layer's outputs lie from those of the dense network.
+
+    Attributes:
+        layer: its name.
+        before: share of the variance of its outputs that its old weights miss, behind layers that are fitted already.
+        after: the same with its new weights; of the images that they were fitted on.
+    """
+
+    layer: str
+    before: float
+    after: float
+
+
+def reconstruct(
+    cut: nn.Module, dense: nn.Module, kept: Mapping[str, Sequence[int]], images: torch.Tensor, *, batch: int = 8
+) -> tuple[Refit, ...]:
+    """Fit the weights of a cut network, in place.
+
+    Args:
+        cut: a cut network in split form, in eval mode.
+        dense: the split network that it was cut from; it is not changed.
+        kept: positions of the outputs that stayed, by layer; of a layer that is not named, all.
+        images: RGB in 0..1; shape (N, 3, H, W).
+        batch: images that go through at once.
+
+    Returns:
+        Every layer that was fitted, in the order in which they run.
+    """
+    walks = [_Walk(module, images.split(batch)) for module in (cut, dense)]
+    pairs = _Pairs(cut, dense, kept, count=len(images))
+    done: list[Refit] = []
+    with torch.no_grad():
+        for ours, theirs in zip(*(walk.blocks() for walk in walks), strict=True):
+            done += pairs.fit_block(ours, theirs)
+    return tuple(done)
+
+
+Block = Sequence[Callable[[], Any]]  # one block of a network, to be run on each batch
+
+
+class _Walk:
+    """A network run block by block on some batches, so that a block can run again without what lies before it."""
+
+    def __init__(self, module: nn.Module, batches: Sequence[torch.Tensor]) -> None:
+        self._module, self._save = module, set(module.save)
+        self._states: list[dict[int, Any]] = [{-1: images} for images in batches]
+
+    def blocks(self) -> Iterator[Block]:
+        """Give each block as something that runs it; what it makes last is what the blocks behind it read."""
+        for block in self._module.model:
+            yield [partial(_run, block, state) for state in self._states]
+            for state in self._states:
+                state[-1] = _run(block, state)
+                if block.i in self._save:
+                    state[block.i] = state[-1]
+
+
+def _run(block: Any, state: Mapping[int, Any]) -> Any:
+    return block(state[block.f] if isinstance(block.f, int) else [state[number] for number in block.f])
+
+
+class _Stop(Exception):
+    """A layer's input is known, and what lies behind it need not run."""
+
+
+class _Pairs:
+    """The layers of a cut network beside those of the dense one."""
+
+    def __init__(self, cut: nn.Module, dense: nn.Module, kept: Mapping[str, Sequence[int]], *, count: int) -> None:
+        self._cut, self._norms = convolutions_of(cut), norms_of(cut)
+        self._dense = {k: v for k, v in can_be_fitted(dense).items() if not isinstance(v, nn.ConvTranspose2d)}
+        self._kept, self._count = kept, count
+
+    def fit_block(self, cut: Block, dense: Block) -> Iterator[Refit]:
+        """Fit every layer that a block runs, in the order in which it does."""
+        for name, (at, outputs) in self._outputs(dense).items():
+            fit = _Fit(self._cut[name])
+            for inputs, batch in zip(self._inputs(cut, name, at), outputs, strict=True):
+                fit.add(inputs, batch)
+            before, after = fit.apply(self._norms[name])
+            yield Refit(layer=name, before=before, after=after)
+
+    def _outputs(self, dense: Block) -> dict[str, tuple[torch.Tensor, list[torch.Tensor]]]:
+        """Return the places that each layer is fitted at, and what the dense network gives there, batch by batch."""
+        found: dict[str, tuple[torch.Tensor, list[torch.Tensor]]] = {}
+
+        def note(name: str, output: torch.Tensor) -> None:
+            flat = output.flatten(2) if output.dim() == 4 else output[:, :, None]
+            if name not in found:
+                found[name] = (places(self._cut[name], flat.shape[2], self._count), [])
+            rows = flat[:, self._rows(name)][:, :, found[name][0]]  # (B, outputs, places)
+            found[name][1].append(rows.transpose(1, 2).flatten(0, 1))
+
+        hooks = [
+            layer.register_forward_hook(lambda _layer, _inputs, output, name=name: note(name, output))
+            for name, layer in self._dense.items()
+        ]
+        try:
+            for run in dense:
+                run()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
+    def _rows(self, name: str) -> torch.Tensor:
+        return torch.tensor(self._kept.get(name, range(self._dense[name].weight.shape[0])))
+
+    def _inputs(self, cut: Block, name: str, at: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Give what a layer reads at some places, (places, inputs), batch by batch."""
+        found: list[torch.Tensor] = []
+
+        def note(layer: Any, inputs: tuple[torch.Tensor]) -> None:
+            found.append(patches(layer, inputs[0], at))
+            raise _Stop
+
+        hook = self._cut[name].register_forward_pre_hook(note)
+        try:
+            for run in cut:
+                with contextlib.suppress(_Stop):
+                    run()
+                yield found.pop()
+        finally:
+            hook.remove()
+
+
+class _Fit:
+    """Least squares for one layer."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        self._old = matrix_of(layer)
+        self._moments = Moments(sum(self._old.shape))
+
+    def add(self, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
+        """Add samples: what the layer reads, (n, inputs), and what it should give, (n, outputs)."""
+        self._moments.add(torch.cat((inputs, outputs), 1))
+
+    def apply(self, norm: nn.BatchNorm2d | None) -> tuple[float, float]:
+        """Give the layer its new weights, and the shift to its bias or to the BatchNorm behind it.
+
+        Returns:
+            The share of the outputs' variance that is missed before and after.
+        """
+        inputs = self._old.shape[1]
+        mean, covariance = self._moments.mean, self._moments.covariance
+        among, across = covariance[:inputs, :inputs], covariance[:inputs, inputs:]
+        variance = covariance.diagonal()[inputs:]
+        new = self._old + torch.linalg.solve(ridged(among), across - among @ self._old.T).T
+        set_matrix(self._layer, new)
+        self._shift(norm, mean[inputs:] - new @ mean[:inputs])
+        return _missed(self._old, among, across, variance), _missed(new, among, across, variance)
+
+    def _shift(self, norm: nn.BatchNorm2d | None, shift: torch.Tensor) -> None:
+        if self._layer.bias is not None:
+            self._layer.bias.data.copy_(shift)
+        elif norm is not None:
+            norm.running_mean.sub_(shift)
+
+
+def _missed(weight: torch.Tensor, among: torch.Tensor, across: torch.Tensor, variance: torch.Tensor) -> float:
+    """Return the share of the outputs' variance that a weight misses, over all channels together."""
+    left = variance - 2 * (weight * across.T).sum(1) + ((weight @ among) * weight).sum(1)
+    return float(left.clamp(min=0).sum() / variance.sum().clamp(min=1e-12))
