@@ -65,13 +65,15 @@ def fewer(data: Path, out: Path) -> Path:
     return made
 
 
-def judged(folder: Path, speedup: float, seed: int) -> list[dict[str, Any]]:
+def judged(suite: Suite, names: Sequence[str], speedup: float) -> list[dict[str, Any]]:
     """Return a row for every contender, with its difference to dense and to the planner and their intervals."""
+    folder = suite.scored(names, speedup)
     rows = read_json(folder / "bench.json", what="bench results")["rows"]
     found = matches.load(folder / matches.FILE)
     dense = rows[0]
     for row in rows:
-        row["asked_speedup"], row["seed"] = speedup, seed
+        row["asked_speedup"], row["seed"] = speedup, suite.budget.seed
+        row["before_tuning_map50_95"] = suite.before_tuning(row["name"], speedup)
         row["p50_ms"] = 1e3 * median(row["latency"]["samples_s"])
         row["measured_speedup"] = 1e3 * median(dense["latency"]["samples_s"]) / row["p50_ms"]
         row["against"] = {
@@ -178,7 +180,7 @@ def main() -> None:
                 if asked.until != "cut":
                     suite.tuned(name, speedup)
             if asked.until == "scored":
-                rows += judged(suite.scored(asked.contenders, speedup), speedup, seed)
+                rows += judged(suite, asked.contenders, speedup)
     tell(rows)
     if asked.save:
         told = {

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from slimdeploy.accuracy.evaluate import score
+from slimdeploy.backends.artifacts import read_artifact
 from slimdeploy.bench import stats
 from slimdeploy.bench.measure import measure
 from slimdeploy.channels import Coupling
@@ -23,7 +25,8 @@ from slimdeploy.configs import (
     PruneConfig,
     ValConfig,
 )
-from slimdeploy.lineage import file_input, read_json, stage_run, write_json
+from slimdeploy.data.dataset import read_dataset
+from slimdeploy.lineage import file_input, read_json, sha256_file, stage_run, write_json
 from slimdeploy.pipeline import Step, ensure
 from slimdeploy.stages._built import build, coupling_of, cut_copy
 from slimdeploy.stages._importance import importance_of
@@ -54,6 +57,7 @@ PLANNERS: Mapping[str, Mapping[str, Any]] = {
     "planner": {}, **CRITERIA, PLAIN: {"criterion": "bn_gamma", "reconstruct_images": 0},
 }  # fmt: skip
 PARTS = ("cut", "tuned", "scored")
+NEW_WEIGHTS = ("narrow", "planner-shape")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +112,21 @@ class Suite:
         weights, side = self.cut(name, speedup)
         folder = name if name == "dense" else f"{speedup:g}/{name}"
         teacher = self.dense if name == "planner-distilled" else None
-        epochs = self.budget.whole if name in ("narrow", "planner-shape") else self.budget.epochs
+        epochs = self.budget.whole if name in NEW_WEIGHTS else self.budget.epochs
         return self._tuned(folder, weights, teacher=teacher, epochs=epochs, imgsz=side), side
+
+    def before_tuning(self, name: str, speedup: float) -> float | None:
+        """Return a contender's mAP50-95 after the cut and before its training; None for new weights."""
+        if name in NEW_WEIGHTS:
+            return None
+        weights, side = self.cut(name, speedup)
+        path = self.out / "before_tuning" / f"{sha256_file(weights)[:16]}-{side}.json"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            artifact = read_artifact(weights, imgsz=(side, side))
+            found = score(artifact, read_dataset(self.budget.data), ValConfig(imgsz=side))
+            write_json(path, {"schema": 1, "map50_95": found.map50_95})
+        return float(read_json(path, what="accuracy")["map50_95"])
 
     def scored(self, names: Sequence[str], speedup: float) -> Path:
         """Export, time and score contenders at a speed-up; return the folder of `bench`."""
