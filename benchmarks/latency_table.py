@@ -24,6 +24,7 @@ LEAD = (
     "model", "parameters", "ONNX file", "GMACs", "p50", "times as fast", "mAP50-95 after the cut", "and tuning",
     "against dense",
 )  # fmt: skip
+BESIDE = 2.0
 UNTUNED = "before_tuning_map50_95"
 SIZE = (7.2, 4.2)
 
@@ -33,7 +34,7 @@ Rows = Sequence[Mapping[str, Any]]
 def render(document: Mapping[str, Any]) -> str:
     """Return one result as a Markdown table: a line for every way at every speed-up, over all seeds."""
     lines = [list(HEADER), ["---:", "---", *["---:"] * (len(HEADER) - 2)]]
-    dense = [row for row in document["rows"] if row["name"] == "dense"]
+    dense = _dense(document["rows"])
     lines.append(_cells(dense, asked=""))
     for speedup in sorted({row["asked_speedup"] for row in document["rows"]}):
         rows = [row for row in document["rows"] if row["asked_speedup"] == speedup and row["name"] != "dense"]
@@ -47,7 +48,7 @@ def render(document: Mapping[str, Any]) -> str:
 def lead(document: Mapping[str, Any]) -> str:
     """Return dense and the planner's networks alone, below a sentence on the one that is twice as fast."""
     rows = document["rows"]
-    dense = [row for row in rows if row["name"] == "dense"]
+    dense = _dense(rows)
     planned = {
         speedup: [row for row in rows if row["name"] == "planner" and row["asked_speedup"] == speedup]
         for speedup in sorted({row["asked_speedup"] for row in rows})
@@ -55,7 +56,12 @@ def lead(document: Mapping[str, Any]) -> str:
     lines = [list(LEAD), ["---", *["---:"] * (len(LEAD) - 1)], _lead_cells(dense, "dense")]
     lines += [_lead_cells(found, f"asked for {speedup:g} times") for speedup, found in planned.items()]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"**{_sentence(dense, planned[2.0])}**\n\n{table}"
+    return f"**{_sentence(dense, planned[BESIDE])}**\n\n{table}"
+
+
+def _dense(rows: Rows) -> Rows:
+    """Return the dense network's rows, one for each seed: those that were timed beside the networks twice as fast."""
+    return [row for row in rows if row["name"] == "dense" and row["asked_speedup"] == BESIDE]
 
 
 def _sentence(dense: Rows, planned: Rows) -> str:
@@ -70,7 +76,7 @@ def _sentence(dense: Rows, planned: Rows) -> str:
 def _lead_cells(rows: Rows, name: str) -> list[str]:
     is_dense = name == "dense"
     return [
-        name,
+        name + (f" ({len(rows)} seeds)" if len(rows) > 1 else ""),
         f"{_mean(rows, 'parameters'):,.0f}",
         f"{_mean(rows, 'size_bytes') / 1e6:.2f} MB",
         f"{_mean(rows, 'macs') / 1e9:.3f}",
@@ -93,7 +99,7 @@ def _map(rows: Rows) -> float:
 def _cells(rows: Rows, *, asked: str) -> list[str]:
     return [
         asked,
-        rows[0]["name"],
+        rows[0]["name"] + (f" ({len(rows)} seeds)" if len(rows) > 1 else ""),
         f"{_mean(rows, 'measured_speedup'):.2f}" if asked else "1",
         f"{_mean(rows, 'p50_ms'):.2f} ms",
         f"{_mean(rows, 'parameters'):,.0f}",

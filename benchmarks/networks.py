@@ -11,6 +11,7 @@ passes every step.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _results import result_path
+from _results import latest, result_path
 
 from slimdeploy.bench.environment import environment
 from slimdeploy.configs import ExportConfig, PruneConfig
@@ -202,9 +203,10 @@ def walk(names: Sequence[str], imgsz: int) -> list[dict[str, Any]]:
 
 
 def keep(rows: Sequence[dict[str, Any]], imgsz: int) -> None:
-    """Put rows into today's result, beside those of other networks that it holds already."""
-    path = result_path(NAME)
-    held = read_json(path, what="result")["rows"] if path.exists() else []
+    """Put rows into today's result, beside those of other networks that the newest one holds already."""
+    path, held = result_path(NAME), []
+    with contextlib.suppress(FileNotFoundError):
+        held = read_json(latest(NAME), what="result")["rows"]
     merged = {row["network"]: row for row in [*held, *rows]}
     record = {
         "schema": 1,

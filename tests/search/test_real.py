@@ -23,6 +23,8 @@ batch = 8
 device = "cpu"
 [prune]
 channels = 0.5
+criterion = "bn_gamma"  # quicker than the default
+reconstruct_images = 8
 [finetune]
 epochs = 1
 batch = 8
