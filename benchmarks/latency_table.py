@@ -150,11 +150,15 @@ def draw(document: Mapping[str, Any]) -> bytes:
 def main() -> int:
     """Rewrite README.md and the picture, or say whether README.md is true."""
     check = asked_to_check(__doc__)
-    document = json.loads(latest("accuracy_at_latency-aerial_cars").read_text(encoding="utf-8"))
+    document, other = (
+        json.loads(latest(f"accuracy_at_latency-{name}").read_text(encoding="utf-8"))
+        for name in ("aerial_cars", "bccd")
+    )
     if not check:
         PICTURE.parent.mkdir(exist_ok=True)
         PICTURE.write_bytes(draw(document))
-    return put_into_readme({"at latency": render(document), "lead": lead(document)}, check=check)
+    tables = {"lead": lead(document), "at latency": render(document), "at latency bccd": render(other)}
+    return put_into_readme(tables, check=check)
 
 
 if __name__ == "__main__":

@@ -215,6 +215,8 @@ class PruneConfig:
         _check(0 <= self.least_share <= 1, f"a least share of {self.least_share}", "0 to 1")
         _check(self.attempts >= 1 and self.images >= 1, f"{self.attempts} attempts, {self.images} images", "1 or more")
         _check(self.samples >= 6, f"{self.samples} samples", "6 or more, one a round")
+        fitted = self.criterion != "reconstruction" or self.reconstruct_images > 0
+        _check(fitted, "the criterion reconstruction with 0 images to fit on", "1 or more, or another criterion")
         _check(self.reconstruct_images >= 0, f"{self.reconstruct_images} images to fit on", "1 or more, or 0 for none")
 
     @property

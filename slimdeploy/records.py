@@ -222,7 +222,8 @@ class PrunePlan:
         macs: multiply-accumulates of one image before and after.
         latency: what the plan does to latency, where that was the budget.
         sensitivities: what narrowing each group alone does, where that was measured.
-        whole: what the plan as a whole does, likewise.
+        whole: what the plan as a whole does, likewise; where weights will be fitted anew, with the layers behind making
+            up for what goes.
         reconstruct_images: images that weights are fitted on after the cut, at most, where there is a data set.
         rebuilt: what the plan as a whole does once they are fitted; None where they were not.
     """

@@ -95,14 +95,15 @@ def reached_lines(plan: PrunePlan) -> list[str]:
 
 def sensitivity_lines(plan: PrunePlan) -> list[str]:
     """Return what the plan as a whole does to what the network finds, before any fine-tuning."""
-    if plan.whole is None:
+    tried = plan.rebuilt or plan.whole
+    if tried is None:
         return ["whether the network still finds anything was not checked: --data names images to try the plan on"]
-    before, after = plan.whole.positives
+    before, after = tried.positives
     if not before:
         return ["the network finds nothing on the images it was tried on, so nothing shows what the plan costs"]
-    said = f"before any fine-tuning, {after} anchors score on the images it was tried on, of {before} before the cut"
+    how = "with the weights that stay fitted anew, " if plan.rebuilt else ""
     return [
-        said if plan.rebuilt is None else f"{said}; with the weights that stay fitted anew {plan.rebuilt.positives[1]}"
+        f"before any fine-tuning, {how}{after} anchors score on the images it was tried on, of {before} before the cut"
     ]
 
 

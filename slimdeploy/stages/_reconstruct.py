@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from slimdeploy.channels import Coupling
 from slimdeploy.configs import PruneConfig
+from slimdeploy.data.dataset import read_dataset
+from slimdeploy.errors import DataError
 from slimdeploy.stages._trials import trial_images
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def cut_and_fit(
         The network, and how far each layer's outputs lie from the whole network's.
 
     Raises:
-        DataError: the data set is missing, or has other classes.
+        DataError: the data set is missing, has other classes, or has no training images.
     """
     from slimdeploy.yolo import coupling as cutting
     from slimdeploy.yolo import prunable
@@ -88,6 +90,12 @@ def _images(
 
     from slimdeploy.yolo.checkpoint import class_names
 
+    if "train" not in read_dataset(data, check_labels=False).splits:
+        raise DataError(
+            f"{data} has no training images to fit weights on",
+            wanted="a train split: what a network is scored on must not shape it",
+            do="add one, or leave the weights as they are with --reconstruct-images 0",
+        )
     count = images_to_fit(coupling, widths, config)
     images, source = trial_images(data, class_names(module), config.imgsz, count)
     return torch.from_numpy(np.stack(images)), source

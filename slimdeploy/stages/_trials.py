@@ -79,6 +79,11 @@ class Trials:
             self._require_positives(done, widths)
         return done
 
+    def require_alive(self, widths: Mapping[str, int]) -> None:
+        """Raise GateError as `whole` does; where weights will be fitted anew, nothing is tried yet."""
+        if self._final:
+            self.whole(widths)
+
     def rebuilt(self, network: nn.Module, widths: Mapping[str, int]) -> Sensitivity:
         """Return what a plan as a whole does once the weights that stay are fitted anew, as they are in `network`.
 
@@ -112,8 +117,12 @@ class Trials:
         return GateError(
             f"the plan kills all positives: of {before} on the images, none is left; alone, these take most: {named}",
             wanted="a plan after which the network still finds something",
-            do="ask for less, or take it in passes with fine-tuning between them (passes = 2 in a recipe), or ask for "
-            "another --criterion, or give real images with --data",
+            do="ask for less, or take it in passes with fine-tuning between them (passes = 2 in a recipe), or "
+            + (
+                "give real images with --data, or ask for another --criterion"
+                if self._final
+                else "ask for another --criterion"
+            ),
         )
 
     def _tried(self, unit: Unit, width: int) -> Sensitivity:

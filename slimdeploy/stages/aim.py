@@ -142,7 +142,7 @@ class _Timing:
         """Plan for a budget, build the network, and time it and the dense one in turns."""
         aim = self._aim
         widths = choose_widths(aim.coupling, aim.costs, aim.forecast, budget_ms)
-        aim.trials.whole(widths)
+        aim.trials.require_alive(widths)
         kept = {name: strongest(aim.importance[name], width) for name, width in widths.items()}
         name = f"pruned{number}"
         artifact = self._built(cut_copy(aim.module, aim.coupling, kept), name)

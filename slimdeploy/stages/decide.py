@@ -17,7 +17,7 @@ from slimdeploy.errors import UsageError
 from slimdeploy.latency.board import board_forecast
 from slimdeploy.latency.table import read_table
 from slimdeploy.lineage import Input, file_input
-from slimdeploy.records import Checkpoint, PrunePlan, Target
+from slimdeploy.records import Checkpoint, PlannedGroup, PrunePlan, Target
 from slimdeploy.stages._built import coupling_of
 from slimdeploy.stages._importance import importance_of
 from slimdeploy.stages._reconstruct import covariances_of
@@ -104,7 +104,10 @@ def decide(
     coupling = coupling_of(module, config.imgsz)
     log.info("%d groups of coupled channels in %d convolutions", len(coupling.groups), len(coupling.layers))
     if means.plan is not None:
-        return Decision(plan=_replayed(means.plan, coupling, config, known), coupling=coupling)
+        plan = _replayed(means.plan, coupling, config, known)
+        return Decision(
+            plan=plan, coupling=coupling, trials=_trials_of(plan, module, known, coupling, config, means.data)
+        )
     forecast = _forecast(coupling, config, means) if config.budget[0] in FIGURES else None
     config = _with_criterion(config, means.data)
     seen = _look(module, coupling, config, means.data)
@@ -188,7 +191,10 @@ def _aim(
 
 
 def _by_share(module: nn.Module, known: Checkpoint, config: PruneConfig, data: Path | None, seen: _Seen) -> Decision:
-    """Return a plan for a share; on images of `data` it is tried as a whole, and refused if nothing is found."""
+    """Return a plan for a share; on images of `data` it is tried as a whole.
+
+    It is refused if nothing is found then, unless weights will be fitted anew, after which it is tried once more.
+    """
     coupling = seen.coupling
     plan = make_plan(coupling, seen.importance, config, weights_sha256=known.sha256)
     if data is None:
@@ -196,6 +202,25 @@ def _by_share(module: nn.Module, known: Checkpoint, config: PruneConfig, data: P
     trials = seen.trials(module, known, config, data, units_of(coupling.groups, config.alignment))
     whole = trials.whole({group.name: len(group.kept) for group in plan.groups})
     return Decision(plan=dataclasses.replace(plan, whole=whole), coupling=coupling, trials=trials)
+
+
+def _trials_of(
+    plan: PrunePlan, module: nn.Module, known: Checkpoint, coupling: Coupling, config: PruneConfig, data: Path | None
+) -> Trials | None:
+    """Return the network on a few images, to try a plan on that is replayed; None where it is not fitted anew."""
+    if data is None or not config.reconstruct_images:
+        if plan.rebuilt is not None:
+            log.warning("prune: the plan was made with weights fitted to images; without --data they stay as they are")
+        return None
+    covariances = covariances_of(module, coupling, config, data)
+    by_place = {group.name: _by_place(group) for group in plan.groups}
+    seen = _Seen(coupling=coupling, importance=by_place, covariances=covariances)
+    return seen.trials(module, known, config, data, units_of(coupling.groups, config.alignment))
+
+
+def _by_place(group: PlannedGroup) -> tuple[float, ...]:
+    """Return an importance by which exactly those channels stay that a plan keeps."""
+    return tuple(float(channel in group.kept) for channel in range(group.width))
 
 
 def _replayed(path: Path, coupling: Coupling, config: PruneConfig, known: Checkpoint) -> PrunePlan:

@@ -63,7 +63,7 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
         write_plan(done, run.folder / PLAN)
         checkpoint.save(cut, run.folder / OUTPUT, origin={"stage": "prune", "weights_sha256": known.sha256})
         run.results.update(_figures(done), size_bytes=[known.size_bytes, (run.folder / OUTPUT).stat().st_size])
-        run.results["reconstruction"] = [as_json(one) for one in refits]
+        run.results |= {"criterion": done.criterion, "reconstruction": [as_json(one) for one in refits]}
     return out / OUTPUT
 
 
@@ -91,7 +91,7 @@ def _cut(
     kept = {group.name: group.kept for group in plan.groups}
     narrowed = any(len(group.kept) < group.width for group in plan.groups)
     if data is None or not config.reconstruct_images or not narrowed:
-        return cut_copy(module, coupling, kept), plan, ()
+        return cut_copy(module, coupling, kept), dataclasses.replace(plan, rebuilt=None), ()
     made, refits = cut_and_fit(module, coupling, kept, config, data)
     if trials is not None:
         widths = {name: len(positions) for name, positions in kept.items()}

@@ -18,7 +18,7 @@ from torch import nn
 
 from slimdeploy.channels import CoupledGroup, Coupling, Reader
 from slimdeploy.errors import UsageError
-from slimdeploy.yolo.coupling import convolutions_of, norms_of
+from slimdeploy.yolo.coupling import convolutions_of, norms_of, scale_importance
 from slimdeploy.yolo.moments import Covariances, columns_of, matrix_of, ridged
 
 # Gains of the detection loss, as in YOLOv8's recipe; they weigh box, class and distribution against each other.
@@ -64,14 +64,15 @@ def reconstruction(module: nn.Module, coupling: Coupling, covariances: Covarianc
     Args:
         module: the split network; it is not changed.
         coupling: its groups.
-        covariances: of what layers read, of `moments.input_covariances`.
+        covariances: of what layers read, of `moments.input_covariances`. Groups that only layers of training read
+            are ranked by BatchNorm scales.
 
     Source: Kurtic et al., "ZipLM: Inference-Aware Structured Pruning of Language Models", NeurIPS 2023, who remove
     whole structures in the manner of the Optimal Brain Surgeon; here coupled channels of convolutions, by the
     covariance of what each layer reads.
     """
-    layers = convolutions_of(module)
-    return {group.name: _one_by_one(group, layers, covariances) for group in coupling.groups}
+    layers, scales = convolutions_of(module), scale_importance(module, coupling)
+    return {group.name: _one_by_one(group, layers, covariances) or scales[group.name] for group in coupling.groups}
 
 
 def _one_by_one(group: CoupledGroup, layers: Mapping[str, Any], covariances: Covariances) -> tuple[float, ...]:
@@ -81,7 +82,7 @@ def _one_by_one(group: CoupledGroup, layers: Mapping[str, Any], covariances: Cov
         if reader.layer in covariances
     ]
     if not readers:
-        return (1.0,) * group.width
+        return ()
     left = torch.arange(group.width)
     scores = torch.zeros(group.width, dtype=torch.float64)
     while len(left):

@@ -18,6 +18,7 @@ from slimdeploy.yolo import heads
 from slimdeploy.yolo.coupling import convolutions_of
 
 RIDGE = 1e-3  # of the mean variance of a layer's inputs: keeps weights of inputs that hardly vary near what they were
+LEAST_RIDGE = 1e-8  # of inputs that do not vary at all
 SAMPLES = 12_800  # positions that a layer is looked at on at least, where its maps have as many
 SAMPLES_AN_INPUT = 8  # positions for each weight of an output channel, likewise
 
@@ -167,13 +168,14 @@ def input_covariances(
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: moments.covariance.float() for name, moments in found.items()}
+    return {name: found.pop(name).covariance.float() for name in list(found)}  # of x they take 5 GB until then
 
 
 def ridged(covariance: torch.Tensor) -> torch.Tensor:
     """Return a covariance in double precision that can be inverted."""
     whole = covariance.double()
-    return whole + RIDGE * whole.diagonal().mean() * torch.eye(len(whole), dtype=torch.float64)
+    ridge = max(RIDGE * float(whole.diagonal().mean()), LEAST_RIDGE)
+    return whole + ridge * torch.eye(len(whole), dtype=torch.float64)
 
 
 def compensated(matrix: torch.Tensor, gone: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:

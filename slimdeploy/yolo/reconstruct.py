@@ -5,7 +5,8 @@ told from the channels that are left. So each layer in turn, first to last, gets
 some images come nearest to the dense layer's own outputs, from the input that it really has: what the layers before
 it, already fitted, make. That is linear least squares, without labels and without gradients.
 
-Depthwise and transposed convolutions stay as they are: what they read is fitted already.
+Depthwise and transposed convolutions stay as they are: what they read is fitted already. So do layers that training
+alone runs.
 
 Source: the reconstruction step of He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017,
 here with all the channels that a dependency graph couples, and of every layer's own input after the cut.
@@ -24,6 +25,8 @@ from torch import nn
 
 from slimdeploy.yolo.coupling import convolutions_of, norms_of
 from slimdeploy.yolo.moments import Moments, can_be_fitted, matrix_of, patches, places, ridged, set_matrix
+
+CONSTANT = 1e-9  # share of the mean square of a layer's outputs below which their variance is rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +179,8 @@ class _Fit:
         mean, covariance = self._moments.mean, self._moments.covariance
         among, across = covariance[:inputs, :inputs], covariance[:inputs, inputs:]
         variance = covariance.diagonal()[inputs:]
+        if variance.sum() <= CONSTANT * mean[inputs:].square().sum():
+            return 0.0, 0.0  # the outputs do not vary, so nothing shows what weights they want
         new = self._old + torch.linalg.solve(ridged(among), across - among @ self._old.T).T
         set_matrix(self._layer, new)
         self._shift(norm, mean[inputs:] - new @ mean[:inputs])

@@ -2,7 +2,7 @@
 
 A channel whose BatchNorm scale and shift are 0 is 0 behind the activation, as if it were gone. BatchNorm uses the
 statistics of the images at hand meanwhile, as it will when training goes on: running ones no longer fit a narrower
-network, and would make every trial look fatal.
+network, and would make every trial look fatal. Where weights are fitted after the cut, running statistics are, too.
 """
 
 from __future__ import annotations
@@ -58,11 +58,15 @@ class Trials:
         return damage(before, after, classes), (positives(before, classes), positives(after, classes))
 
     def beside(self, other: nn.Module) -> tuple[float, tuple[int, int]]:
-        """Return how another network's outputs differ, and the positives of both; its weights stay as they are."""
-        with torch.no_grad(), _batch_statistics(other):
-            after = heads.named_outputs(other(self._images))
+        """Return how another network's outputs differ, and the positives of both, each with its own statistics.
+
+        Args:
+            other: a network that was cut and fitted, in eval mode: what it holds is what it will run with.
+        """
+        with torch.no_grad():
+            before, after = (heads.named_outputs(one(self._images)) for one in (self._module, other))
         classes = self._classes
-        return damage(self._before, after, classes), (positives(self._before, classes), positives(after, classes))
+        return damage(before, after, classes), (positives(before, classes), positives(after, classes))
 
     @contextlib.contextmanager
     def _silenced(self, gone: Mapping[str, Sequence[int]]) -> Iterator[None]:

@@ -124,6 +124,14 @@ def test_fitting_changes_neither_the_whole_network_nor_constants(twins):
     assert torch.equal(made.model[-1].dfl.conv.weight, dense.model[-1].dfl.conv.weight)
 
 
+def test_images_on_which_nothing_varies_leave_weights_that_are_numbers(twins):
+    dense, coupled, kept = twins
+    made, rows = cut_from(dense, coupled, kept)
+    reconstruct(made, dense, rows, torch.full((4, 3, SIDE, SIDE), 0.3))
+    assert all(torch.isfinite(value).all() for value in made.state_dict().values())
+    assert max(float(value.detach().abs().max()) for name, value in made.named_parameters() if "conv" in name) < 100
+
+
 @pytest.mark.parametrize(
     ("architecture", "kind"),
     [

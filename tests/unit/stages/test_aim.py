@@ -58,10 +58,10 @@ def aim(*, least_share=0.1, whole=lambda widths: WHOLE, forecast=TABLE):
     tried = tuple(
         Sensitivity(groups=u.names, width=u.width, tried=trial_width(u), damage=0.1, positives=(9, 8)) for u in units
     )
+    trials = SimpleNamespace(alone=tried, whole=whole, require_alive=whole)
     return aiming.Aim(
-        module=COUPLING.whole(), coupling=COUPLING, importance=EVEN, costs=costs_of(units, EVEN, tried),
-        trials=SimpleNamespace(alone=tried, whole=whole), forecast=forecast, target=load_target("cpu"),
-        weights_sha256="ab",
+        module=COUPLING.whole(), coupling=COUPLING, importance=EVEN, costs=costs_of(units, EVEN, tried), trials=trials,
+        forecast=forecast, target=load_target("cpu"), weights_sha256="ab",
     )  # fmt: skip
 
 
