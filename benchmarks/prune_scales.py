@@ -108,6 +108,7 @@ def main() -> None:
             "schema": 1,
             "benchmark": name,
             "command": f"slimdeploy prune WEIGHTS {' '.join(budget)}",
+            "data": asked.data.parent.name if asked.data else None,
             "bar_s": None if asked.data else bar_s,
             "bar_gb": None if asked.data else bar_gb,
             "rows": rows,
