@@ -303,7 +303,8 @@ def test_weights_that_are_fitted_to_the_data_bring_the_positives_back(fragile, t
 
 def test_a_network_that_is_dead_even_with_fitted_weights_is_refused(fragile, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(sensitivity, "positives", lambda outputs, classes, _seen=[]: _seen.append(0) or len(_seen) % 2)
-    error = call(fragile, "--channels", 0.5, "--imgsz", SIDE, "--data", tiny_data, "--out", tmp_path / "out").exception
+    flags = ("--imgsz", SIDE, "--data", tiny_data, "--criterion", "bn_gamma", "--out", tmp_path / "out")
+    error = call(fragile, "--channels", 0.5, *flags).exception
     assert isinstance(error, GateError)
     assert list(tmp_path.iterdir()) == []
 
@@ -354,7 +355,7 @@ def test_the_criterion_reconstruction_needs_images(tiny_weights, tmp_path):
 
 
 def test_a_share_that_leaves_positives_says_how_many(fragile, tiny_data, tmp_path):
-    flags = ("--imgsz", SIDE, "--data", tiny_data, "--out", tmp_path / "out")
+    flags = ("--imgsz", SIDE, "--data", tiny_data, "--criterion", "bn_gamma", "--out", tmp_path / "out")
     result = call(fragile, "--channels", 0.1, *flags)
     before, after = read_plan(tmp_path / "out" / "plan.json").rebuilt.positives
     assert after > 0
