@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +29,7 @@ def coupling_of(module: nn.Module, imgsz: int) -> Coupling:
     from slimdeploy.yolo import coupling, prunable
 
     prunable.require_prunable(module)
-    split = copy.deepcopy(module)
-    prunable.split(split)
-    return coupling.couple(split, (imgsz, imgsz))
+    return coupling.couple(prunable.split_copy(module), (imgsz, imgsz))
 
 
 def cut_copy(module: nn.Module, coupling: Coupling, kept: Mapping[str, Sequence[int]]) -> nn.Module:
@@ -46,8 +43,7 @@ def cut_copy(module: nn.Module, coupling: Coupling, kept: Mapping[str, Sequence[
     from slimdeploy.yolo import coupling as cutting
     from slimdeploy.yolo import prunable
 
-    made = copy.deepcopy(module)
-    prunable.split(made)
+    made = prunable.split_copy(module)
     cutting.cut(made, coupling, kept)
     prunable.join(made)
     return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,8 +46,7 @@ def importance_of(
 
     if config.criterion == "random":
         return importance.chance(coupling, config.seed)
-    split = copy.deepcopy(module)
-    prunable.split(split)
+    split = prunable.split_copy(module)
     if config.criterion == "magnitude":
         return importance.magnitude(split, coupling)
     if config.criterion == "taylor":

@@ -31,6 +31,11 @@ log = logging.getLogger("slimdeploy.prune")
 Kept = Mapping[str, Sequence[int]]
 
 
+def fitted_on(config: PruneConfig, data: Path | None) -> Path | None:
+    """Return the data set whose images the weights that stay are fitted on; None where they stay as they are."""
+    return data if config.reconstruct_images else None
+
+
 def cut_and_fit(
     module: nn.Module, coupling: Coupling, kept: Kept, config: PruneConfig, data: Path
 ) -> tuple[nn.Module, tuple[Refit, ...]]:
@@ -56,8 +61,7 @@ def cut_and_fit(
     widths = {name: len(positions) for name, positions in kept.items()}
     images, source = _images(module, coupling, widths, config, data)
     log.info("prune: fitting the weights that stay on %d %s", len(images), source)
-    dense = copy.deepcopy(module).eval()
-    prunable.split(dense)
+    dense = prunable.split_copy(module).eval()
     made = copy.deepcopy(dense)
     cutting.cut(made, coupling, kept)
     rows = {layer: kept[group.name] for group in coupling.groups for layer in group.layers}
@@ -76,10 +80,8 @@ def covariances_of(module: nn.Module, coupling: Coupling, config: PruneConfig, d
 
     images, source = _images(module, coupling, coupling.whole(), config, data)
     log.info("prune: looking at what layers read, on %d %s", len(images), source)
-    split = copy.deepcopy(module).eval()
-    prunable.split(split)
     readers = {reader.layer for group in coupling.groups for reader in group.readers}
-    return input_covariances(split, readers, images)
+    return input_covariances(prunable.split_copy(module).eval(), readers, images)
 
 
 def _images(

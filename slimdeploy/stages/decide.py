@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from slimdeploy.lineage import Input, file_input
 from slimdeploy.records import Checkpoint, PlannedGroup, PrunePlan, Target
 from slimdeploy.stages._built import coupling_of
 from slimdeploy.stages._importance import importance_of
-from slimdeploy.stages._reconstruct import covariances_of
+from slimdeploy.stages._reconstruct import covariances_of, fitted_on
 from slimdeploy.stages._trials import Importance, Trials, images_for
 from slimdeploy.stages.aim import Aim, plan_by_forecast, plan_by_measuring
 from slimdeploy.stages.losses import costs_of, planned_units
@@ -140,19 +139,20 @@ class _Seen:
 
         images, where = images_for(data, known.classes, self.coupling, config, len(units))
         log.info("prune: trials are made on %s", where)
-        split = copy.deepcopy(module)
-        prunable.split(split)
-        return Trials(split, self.coupling, units, self.importance, images, covariances=self.covariances)
+        return Trials(
+            prunable.split_copy(module), self.coupling, units, self.importance, images, covariances=self.covariances
+        )
 
 
 def _with_criterion(config: PruneConfig, data: Path | None) -> PruneConfig:
     """Return the settings with a criterion: the one that was asked for, or the one that suits what is at hand."""
-    fitted = data is not None and config.reconstruct_images > 0
-    return dataclasses.replace(config, criterion=config.criterion or ("reconstruction" if fitted else "bn_gamma"))
+    suits = "bn_gamma" if fitted_on(config, data) is None else "reconstruction"
+    return dataclasses.replace(config, criterion=config.criterion or suits)
 
 
 def _look(module: nn.Module, coupling: Coupling, config: PruneConfig, data: Path | None) -> _Seen:
-    covariances = covariances_of(module, coupling, config, data) if data and config.reconstruct_images else None
+    images = fitted_on(config, data)
+    covariances = None if images is None else covariances_of(module, coupling, config, images)
     importance = importance_of(module, coupling, config, data, covariances)
     return _Seen(coupling=coupling, importance=importance, covariances=covariances)
 
@@ -208,11 +208,12 @@ def _trials_of(
     plan: PrunePlan, module: nn.Module, known: Checkpoint, coupling: Coupling, config: PruneConfig, data: Path | None
 ) -> Trials | None:
     """Return the network on a few images, to try a plan on that is replayed; None where it is not fitted anew."""
-    if data is None or not config.reconstruct_images:
+    images = fitted_on(config, data)
+    if images is None:
         if plan.rebuilt is not None:
             log.warning("prune: the plan was made with weights fitted to images; without --data they stay as they are")
         return None
-    covariances = covariances_of(module, coupling, config, data)
+    covariances = covariances_of(module, coupling, config, images)
     by_place = {group.name: _by_place(group) for group in plan.groups}
     seen = _Seen(coupling=coupling, importance=by_place, covariances=covariances)
     return seen.trials(module, known, config, data, units_of(coupling.groups, config.alignment))

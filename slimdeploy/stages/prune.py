@@ -12,7 +12,7 @@ from slimdeploy.errors import StageFailed
 from slimdeploy.lineage import file_input, refuse_existing, stage_run
 from slimdeploy.records import PlannedLatency, PrunePlan, as_json
 from slimdeploy.stages._built import cut_copy
-from slimdeploy.stages._reconstruct import cut_and_fit
+from slimdeploy.stages._reconstruct import cut_and_fit, fitted_on
 from slimdeploy.stages.decide import NOTHING, Decision, Means, decide
 from slimdeploy.stages.plan import write_plan
 
@@ -90,9 +90,10 @@ def _cut(
     plan, coupling, trials = decision.plan, decision.coupling, decision.trials
     kept = {group.name: group.kept for group in plan.groups}
     narrowed = any(len(group.kept) < group.width for group in plan.groups)
-    if data is None or not config.reconstruct_images or not narrowed:
+    images = fitted_on(config, data)
+    if images is None or not narrowed:
         return cut_copy(module, coupling, kept), dataclasses.replace(plan, rebuilt=None), ()
-    made, refits = cut_and_fit(module, coupling, kept, config, data)
+    made, refits = cut_and_fit(module, coupling, kept, config, images)
     if trials is not None:
         widths = {name: len(positions) for name, positions in kept.items()}
         plan = dataclasses.replace(plan, rebuilt=trials.rebuilt(made, widths))

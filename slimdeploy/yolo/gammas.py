@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -52,10 +51,8 @@ def coupled(module: nn.Module) -> list[Group]:
     Raises:
         UsageError: the network's channels cannot be coupled.
     """
-    split = copy.deepcopy(module)
-    prunable.split(split)
     size = 2 * int(max(module.stride))  # which channels go together does not depend on the input's size
-    groups = coupling.couple(split, (size, size)).groups
+    groups = coupling.couple(prunable.split_copy(module), (size, size)).groups
     found = [tuple(_slice(module, layer) for layer in group.layers) for group in groups]
     inside = {id(one.parameter) for group in found for one in group}
     return found + [(Slice(gamma, 0, len(gamma)),) for gamma in scales(module) if id(gamma) not in inside]

@@ -106,7 +106,7 @@ class _Reading:
     """
 
     def __init__(self, layer: Any, reader: Reader, width: int, covariance: torch.Tensor) -> None:
-        self._matrix = matrix_of(layer).clone(memory_format=torch.contiguous_format)
+        self._matrix = matrix_of(layer).contiguous()
         parts = [columns_of(layer, range(offset, offset + width)) for offset in reader.offsets]
         self._columns = torch.cat(parts, 1)  # (width, columns of a channel)
         among = ridged(covariance)

@@ -41,12 +41,12 @@ def _mixes(layer: nn.Module) -> bool:
 
 
 def matrix_of(layer: Any) -> torch.Tensor:
-    """Return a layer's weights as a matrix, (outputs, inputs), in double precision.
+    """Return a copy of a layer's weights as a matrix, (outputs, inputs), in double precision.
 
     Of a convolution a kernel's weights stand together, channel by channel; of a transposed one each output channel has
     a row for every place of the kernel.
     """
-    weight = layer.weight.detach().double()
+    weight = layer.weight.detach().to(torch.float64, copy=True)
     return weight.flatten(1).T if isinstance(layer, nn.ConvTranspose2d) else weight.flatten(1)
 
 
@@ -70,7 +70,9 @@ def places(layer: Any, positions: int, images: int) -> torch.Tensor:
         positions: of its map.
         images: how many there are.
     """
-    wanted = -(-max(SAMPLES, SAMPLES_AN_INPUT * matrix_of(layer).shape[1]) // images)
+    weight = layer.weight
+    inputs = weight.shape[0] if isinstance(layer, nn.ConvTranspose2d) else weight[0].numel()
+    wanted = -(-max(SAMPLES, SAMPLES_AN_INPUT * inputs) // images)
     return torch.randperm(positions, generator=torch.Generator().manual_seed(positions))[:wanted]
 
 

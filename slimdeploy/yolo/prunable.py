@@ -104,6 +104,13 @@ def split(module: nn.Module) -> None:
             module.set_submodule(path, SplitBlock(block))
 
 
+def split_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of a stock network in the split form."""
+    made = copy.deepcopy(module)
+    split(made)
+    return made
+
+
 def join(module: nn.Module) -> None:
     """Replace every split form of a network, in place, by the stock block of its present widths.
 
