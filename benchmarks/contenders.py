@@ -26,7 +26,7 @@ from slimdeploy.configs import (
     ValConfig,
 )
 from slimdeploy.data.dataset import read_dataset
-from slimdeploy.lineage import file_input, read_json, sha256_file, stage_run, write_json
+from slimdeploy.lineage import Input, file_input, read_json, sha256_file, stage_run, write_json
 from slimdeploy.pipeline import Step, ensure
 from slimdeploy.stages._built import build, coupling_of, cut_copy
 from slimdeploy.stages._importance import importance_of
@@ -145,11 +145,11 @@ class Suite:
             shutil.rmtree(folder)  # measured anew each time, all in turns; it takes a minute
         return bench(bundles, config, folder, data=self.budget.data).parent
 
-    def _step(self, folder: str, config: Any, weights: Path, make: Callable[[Path], Any], stage: str = "") -> Path:
-        step = Step(
-            folder=folder, stage=stage or folder, config=config, inputs={"weights": file_input(weights)}, make=make
-        )
-        return ensure(step, self.out)
+    def _step(
+        self, folder: str, config: Any, weights: Path, make: Callable[[Path], Any], stage: str = "", **others: Input
+    ) -> Path:
+        inputs = {"weights": file_input(weights), **others}
+        return ensure(Step(folder=folder, stage=stage or folder, config=config, inputs=inputs, make=make), self.out)
 
     def _measure_table(self, out: Path) -> None:
         latency_folder(self.dense, TARGET, LatencyConfig(imgsz=IMGSZ), out)
@@ -159,14 +159,17 @@ class Suite:
         config = PruneConfig(speedup=speedup, imgsz=IMGSZ, **PLANNERS[name])
         means = Means(target=TARGET, table=self.table, data=self.budget.data)
         make = lambda out: prune(self.dense, config, out, means=means)  # noqa: E731
-        return self._step(f"{speedup:g}/{name}", config, self.dense, make, stage="prune") / PRUNED
+        return self._step(f"{speedup:g}/{name}", config, self.dense, make, stage="prune", **means.inputs()) / PRUNED
 
     def _tuned(self, name: str, weights: Path, *, epochs: int, teacher: Path | None = None, imgsz: int = IMGSZ) -> Path:
         config = FinetuneConfig(
             epochs=epochs, imgsz=imgsz, seed=self.budget.seed, device="cpu", lr0=LR0, close_mosaic=max(1, epochs // 4)
         )
         make = lambda out: finetune(weights, self.budget.data, config, out, teacher=teacher)  # noqa: E731
-        return self._step(f"seed{self.budget.seed}/{name}", config, weights, make, stage="finetune") / TUNED
+        others = {"data": read_dataset(self.budget.data).as_input()}
+        if teacher is not None:
+            others["teacher"] = file_input(teacher)
+        return self._step(f"seed{self.budget.seed}/{name}", config, weights, make, stage="finetune", **others) / TUNED
 
     def _renewed(self, planned: Path, speedup: float) -> Path:
         """Return the planner's shape with new weights."""
