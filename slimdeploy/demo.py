@@ -17,7 +17,7 @@ SCENES = "scenes"
 RUN = "run"
 RECIPE = "demo.toml"  # beside this file, shipped in the wheel
 QUICK_SCENES = SceneConfig(train=32, val=8, size_px=128)
-QUICK_TOLERANCE_PX = 32.0  # a cell of the coarsest grid: boxes after one epoch mean nothing, and fp16 moves them by pixels
+QUICK_TOLERANCE_PX = 32.0  # a cell of the coarsest grid: after one epoch boxes mean nothing, and fp16 moves them
 
 
 def run_demo(out: Path, *, quick: bool = False) -> Report:

@@ -12,15 +12,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from slimdeploy.yolo import heads
 from slimdeploy.yolo.coupling import convolutions_of
+from slimdeploy.yolo.places import evenly, map_size, patches
 
 RIDGE = 1e-3  # of the mean variance of a layer's inputs: keeps weights of inputs that hardly vary near what they were
 LEAST_RIDGE = 1e-8  # of inputs that do not vary at all
-SAMPLES = 12_800  # positions that a layer is looked at on at least, where its maps have as many
-SAMPLES_AN_INPUT = 8  # positions for each weight of an output channel, likewise
 
 Covariances = Mapping[str, torch.Tensor]
 
@@ -60,55 +58,6 @@ def columns_of(layer: Any, channels: Sequence[int]) -> torch.Tensor:
     """Return the columns of a layer's matrix that read some channels; shape (channels, columns of each)."""
     each = layer.weight[0, 0].numel() if isinstance(layer, nn.Conv2d) else 1
     return torch.tensor(channels)[:, None] * each + torch.arange(each)
-
-
-def places(layer: Any, positions: int, images: int) -> torch.Tensor:
-    """Return at which places of its map a layer is looked at, so that enough come together over all images.
-
-    Args:
-        layer: the layer.
-        positions: of its map.
-        images: how many there are.
-    """
-    weight = layer.weight
-    inputs = weight.shape[0] if isinstance(layer, nn.ConvTranspose2d) else weight[0].numel()
-    wanted = -(-max(SAMPLES, SAMPLES_AN_INPUT * inputs) // images)
-    return torch.randperm(positions, generator=torch.Generator().manual_seed(positions))[:wanted]
-
-
-def map_size(layer: Any, inputs: torch.Tensor) -> tuple[int, int]:
-    """Return height and width of the map that a layer's matrix is used at, each position once."""
-    if inputs.dim() == 2:
-        return 1, 1
-    if not isinstance(layer, nn.Conv2d):
-        return inputs.shape[2], inputs.shape[3]
-    height, width = (
-        (side + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-        for side, pad, dilation, kernel, stride in zip(
-            inputs.shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
-        )
-    )
-    return height, width
-
-
-def patches(layer: Any, inputs: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Return what a layer's matrix reads at some places, image by image; shape (B * places, inputs).
-
-    Args:
-        layer: the layer.
-        inputs: (B, C, H, W), or (B, C) of a linear layer.
-        at: places, as `places` returns them.
-    """
-    if inputs.dim() == 2:
-        return inputs
-    if not isinstance(layer, nn.Conv2d):
-        return inputs.flatten(2)[:, :, at].transpose(1, 2).flatten(0, 1)
-    (down, right), (dy, dx), (rows, columns) = layer.padding, layer.dilation, layer.kernel_size
-    width = map_size(layer, inputs)[1]
-    padded = functional.pad(inputs, (right, right, down, down))
-    y, x = at // width * layer.stride[0], at % width * layer.stride[1]
-    parts = [padded[:, :, y + i * dy, x + j * dx] for i in range(rows) for j in range(columns)]  # (B, C, places)
-    return torch.stack(parts, 2).permute(0, 3, 1, 2).flatten(0, 1).flatten(1)
 
 
 class Moments:
@@ -155,8 +104,7 @@ def input_covariances(
     found: dict[str, Moments] = {}
 
     def note(name: str, layer: Any, inputs: torch.Tensor) -> None:
-        height, width = map_size(layer, inputs)
-        samples = patches(layer, inputs, places(layer, height * width, len(images)))
+        samples = patches(layer, inputs, evenly(layer, map_size(layer, inputs), len(images)))
         found.setdefault(name, Moments(samples.shape[1])).add(samples)
 
     hooks = [

@@ -3,7 +3,9 @@
 A cut takes a part of every layer's input, and what the lost channels carried is missing behind it. Most of it can be
 told from the channels that are left. So each layer in turn, first to last, gets the weights and the shift which on
 some images come nearest to the dense layer's own outputs, from the input that it really has: what the layers before
-it, already fitted, make. That is linear least squares, without labels and without gradients.
+it, already fitted, make. That is linear least squares, without labels and without gradients. Half of the places that
+it is made at are drawn where the dense network finds something: what a layer gives there is what the network is for,
+and of an aerial picture it is next to nothing.
 
 Depthwise and transposed convolutions stay as they are: what they read is fitted already. So do layers that training
 alone runs.
@@ -15,6 +17,7 @@ here with all the channels that a dependency graph couples, and of every layer's
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +27,8 @@ import torch
 from torch import nn
 
 from slimdeploy.yolo.coupling import convolutions_of, norms_of
-from slimdeploy.yolo.moments import Moments, can_be_fitted, matrix_of, patches, places, ridged, set_matrix
+from slimdeploy.yolo.moments import Moments, can_be_fitted, matrix_of, ridged, set_matrix
+from slimdeploy.yolo.places import at_objects, best_scores, evenly, patches, pick
 
 CONSTANT = 1e-9  # share of the mean square of a layer's outputs below which their variance is rounding
 
@@ -59,8 +63,9 @@ def reconstruct(
     Returns:
         Every layer that was fitted, in the order in which they run.
     """
-    walks = [_Walk(module, images.split(batch)) for module in (cut, dense)]
-    pairs = _Pairs(cut, dense, kept, count=len(images))
+    batches = images.split(batch)
+    walks = [_Walk(module, batches) for module in (cut, dense)]
+    pairs = _Pairs(cut, dense, kept, [best_scores(dense, part) for part in batches], count=len(images))
     done: list[Refit] = []
     with torch.no_grad():
         for ours, theirs in zip(*(walk.blocks() for walk in walks), strict=True):
@@ -97,32 +102,46 @@ class _Stop(Exception):
 
 
 class _Pairs:
-    """The layers of a cut network beside those of the dense one."""
+    """The layers of a cut network beside those of the dense one.
 
-    def __init__(self, cut: nn.Module, dense: nn.Module, kept: Mapping[str, Sequence[int]], *, count: int) -> None:
+    Args:
+        cut: the cut network.
+        dense: the dense one.
+        kept: positions of the outputs that stayed, by layer.
+        scores: what the dense one finds, batch by batch, as `best_scores` returns it.
+        count: images over all batches.
+    """
+
+    def __init__(
+        self,
+        cut: nn.Module,
+        dense: nn.Module,
+        kept: Mapping[str, Sequence[int]],
+        scores: Sequence[torch.Tensor | None],
+        *,
+        count: int,
+    ) -> None:
         self._cut, self._norms = convolutions_of(cut), norms_of(cut)
         self._dense = {k: v for k, v in can_be_fitted(dense).items() if not isinstance(v, nn.ConvTranspose2d)}
-        self._kept, self._count = kept, count
+        self._kept, self._scores, self._count = kept, scores, count
 
     def fit_block(self, cut: Block, dense: Block) -> Iterator[Refit]:
         """Fit every layer that a block runs, in the order in which it does."""
-        for name, (at, outputs) in self._outputs(dense).items():
+        for name, pairs in self._outputs(dense).items():
             fit = _Fit(self._cut[name])
-            for inputs, batch in zip(self._inputs(cut, name, at), outputs, strict=True):
-                fit.add(inputs, batch)
+            for inputs, (_, outputs) in zip(self._inputs(cut, name, pairs), pairs, strict=True):
+                fit.add(inputs, outputs)
             before, after = fit.apply(self._norms[name])
             yield Refit(layer=name, before=before, after=after)
 
-    def _outputs(self, dense: Block) -> dict[str, tuple[torch.Tensor, list[torch.Tensor]]]:
+    def _outputs(self, dense: Block) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
         """Return the places that each layer is fitted at, and what the dense network gives there, batch by batch."""
-        found: dict[str, tuple[torch.Tensor, list[torch.Tensor]]] = {}
+        found: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
 
         def note(name: str, output: torch.Tensor) -> None:
-            flat = output.flatten(2) if output.dim() == 4 else output[:, :, None]
-            if name not in found:
-                found[name] = (places(self._cut[name], flat.shape[2], self._count), [])
-            rows = flat[:, self._rows(name)][:, :, found[name][0]]  # (B, outputs, places)
-            found[name][1].append(rows.transpose(1, 2).flatten(0, 1))
+            maps = output if output.dim() == 4 else output[:, :, None, None]
+            at = self._places(name, maps, len(found[name]))
+            found[name].append((at, pick(maps.flatten(2)[:, self._rows(name)], at)))
 
         hooks = [
             layer.register_forward_hook(lambda _layer, _inputs, output, name=name: note(name, output))
@@ -136,23 +155,31 @@ class _Pairs:
                 hook.remove()
         return found
 
+    def _places(self, name: str, maps: torch.Tensor, batch: int) -> torch.Tensor:
+        layer, scores, size = self._cut[name], self._scores[batch], (maps.shape[2], maps.shape[3])
+        if scores is None:
+            return evenly(layer, size, self._count)
+        return at_objects(layer, scores, size, self._count, batch)
+
     def _rows(self, name: str) -> torch.Tensor:
         return torch.tensor(self._kept.get(name, range(self._dense[name].weight.shape[0])))
 
-    def _inputs(self, cut: Block, name: str, at: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Give what a layer reads at some places, (places, inputs), batch by batch."""
+    def _inputs(
+        self, cut: Block, name: str, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    ) -> Iterator[torch.Tensor]:
+        """Give what a layer reads at its places, (B * places, inputs), batch by batch."""
         found: list[torch.Tensor] = []
 
         def note(layer: Any, inputs: tuple[torch.Tensor]) -> None:
-            found.append(patches(layer, inputs[0], at))
+            found.append(inputs[0])
             raise _Stop
 
         hook = self._cut[name].register_forward_pre_hook(note)
         try:
-            for run in cut:
+            for run, (at, _) in zip(cut, pairs, strict=True):
                 with contextlib.suppress(_Stop):
                     run()
-                yield found.pop()
+                yield patches(self._cut[name], found.pop(), at)
         finally:
             hook.remove()
 

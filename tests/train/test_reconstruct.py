@@ -20,7 +20,7 @@ from slimdeploy.configs import PruneConfig
 from slimdeploy.stages._built import coupling_of
 from slimdeploy.stages._reconstruct import LEAST_IMAGES, images_to_fit
 from slimdeploy.stages.plan import make_plan
-from slimdeploy.yolo import checkpoint, coupling, moments, prunable, training
+from slimdeploy.yolo import checkpoint, coupling, moments, places, prunable, training
 from slimdeploy.yolo.importance import reconstruction
 from slimdeploy.yolo.reconstruct import reconstruct
 from slimdeploy.yolo.sensitivity import Trials
@@ -169,8 +169,8 @@ def test_every_network_comes_nearer_to_what_it_gave(architecture, kind):
 )
 def test_a_layers_matrix_times_what_it_reads_is_what_it_gives(layer):
     inputs = torch.rand(2, 4) if isinstance(layer, nn.Linear) else torch.rand(2, 4, 8, 10)
-    height, width = moments.map_size(layer, inputs)
-    read = moments.patches(layer, inputs, torch.arange(height * width))  # (B * positions, inputs)
+    height, width = places.map_size(layer, inputs)
+    read = places.patches(layer, inputs, torch.arange(height * width))  # (B * positions, inputs)
     made = read @ moments.matrix_of(layer).float().T
     with torch.no_grad():
         layer.bias.zero_()
