@@ -24,7 +24,7 @@ demo: $(STAMP)
 	$(BIN)/slimdeploy demo --out $(OUT)
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
