@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MACS = 4e12  # of all passes together, about a minute on two cores; of larger networks there are fewer images
 PASSES = 5  # through the cut network, reckoned from YOLOv8's blocks: each layer runs what lies before it in its block
+WHOLE_PASSES = 2  # through the whole one: what it finds, and what its layers give
 BYTES = 2e9  # of activations held at once
 HELD = 16  # bytes for each value of the largest map: what a block reads and makes, of two networks, in 4 bytes each
 LEAST_IMAGES = 4
@@ -105,7 +106,7 @@ def _images(
 
 def images_to_fit(coupling: Coupling, widths: Mapping[str, int], config: PruneConfig) -> int:
     """Return on how many images a network of these widths is fitted, so that time and memory stay bearable."""
-    macs = coupling.macs(coupling.whole()) + PASSES * coupling.macs(widths)
+    macs = WHOLE_PASSES * coupling.macs(coupling.whole()) + PASSES * coupling.macs(widths)
     largest = max(layer.outputs * layer.positions for layer in coupling.layers)
     affordable = int(min(MACS / macs, BYTES / (HELD * largest)))
     return min(config.reconstruct_images, max(affordable, LEAST_IMAGES))
