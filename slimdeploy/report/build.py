@@ -88,11 +88,12 @@ def _pruning_notes(lineage: Iterable[Mapping[str, Any]]) -> Iterable[str]:
                 for one in tried[:TOLD]
             )
             yield f"Narrowed alone to about half, these layers changed the outputs most: {named}."
-        if fitted := results.get("reconstruction"):
-            before, after = (mean(one[when] for one in fitted) for when in ("before", "after"))
+        if fit := results.get("fit"):
+            before, after = (mean(one[when] for one in fit["layers"]) for when in ("before", "after"))
             yield (
-                f"After the cut the weights of {len(fitted)} layers were fitted to what the whole network gave: of the "
-                f"variance of a layer's outputs they missed {before:.1%} before and {after:.1%} after, on average."
+                f"After the cut the weights of {len(fit['layers'])} layers were fitted to what the whole network gave "
+                f"on {fit['images']} training images: of the variance of a layer's outputs they missed {before:.1%} "
+                f"before and {after:.1%} after, on average."
             )
 
 

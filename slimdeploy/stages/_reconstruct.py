@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,22 @@ def fitted_on(config: PruneConfig, data: Path | None) -> Path | None:
     return data if config.reconstruct_images else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """What the weights that stay were fitted on, and how well.
+
+    Attributes:
+        images: on how many they were.
+        layers: how far each layer's outputs lie from the whole network's.
+    """
+
+    images: int
+    layers: tuple[Refit, ...]
+
+
 def cut_and_fit(
     module: nn.Module, coupling: Coupling, kept: Kept, config: PruneConfig, data: Path
-) -> tuple[nn.Module, tuple[Refit, ...]]:
+) -> tuple[nn.Module, Fit]:
     """Return a cut copy of a stock network whose weights were fitted to give what the whole one gives.
 
     Args:
@@ -50,7 +64,7 @@ def cut_and_fit(
         data: YAML of the data set.
 
     Returns:
-        The network, and how far each layer's outputs lie from the whole network's.
+        The network, and how well it could be fitted.
 
     Raises:
         DataError: the data set is missing, has other classes, or has no training images.
@@ -68,7 +82,7 @@ def cut_and_fit(
     rows = {layer: kept[group.name] for group in coupling.groups for layer in group.layers}
     refits = reconstruct(made, dense, rows, images)
     prunable.join(made)
-    return made, refits
+    return made, Fit(images=len(images), layers=refits)
 
 
 def covariances_of(module: nn.Module, coupling: Coupling, config: PruneConfig, data: Path) -> Covariances:

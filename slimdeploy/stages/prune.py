@@ -12,14 +12,12 @@ from slimdeploy.errors import StageFailed
 from slimdeploy.lineage import file_input, refuse_existing, stage_run
 from slimdeploy.records import PlannedLatency, PrunePlan, as_json
 from slimdeploy.stages._built import cut_copy
-from slimdeploy.stages._reconstruct import cut_and_fit, fitted_on
+from slimdeploy.stages._reconstruct import Fit, cut_and_fit, fitted_on
 from slimdeploy.stages.decide import NOTHING, Decision, Means, decide
 from slimdeploy.stages.plan import write_plan
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from slimdeploy.yolo.reconstruct import Refit
 
 OUTPUT = "pruned.pt"
 PLAN = "plan.json"
@@ -54,7 +52,7 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
     inputs = {"weights": file_input(weights), **means.inputs()}
     with stage_run("prune", config=config, inputs=inputs, out=out) as run:
         decision = decide(module, known, config, means)
-        cut, done, refits = _cut(module, decision, config, means.data)
+        cut, done, fit = _cut(module, decision, config, means.data)
         _require_as_planned(cut, done)
         if any(len(group.kept) < group.width for group in done.groups):
             checkpoint.mark_pruned(cut)
@@ -63,7 +61,7 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
         write_plan(done, run.folder / PLAN)
         checkpoint.save(cut, run.folder / OUTPUT, origin={"stage": "prune", "weights_sha256": known.sha256})
         run.results.update(_figures(done), size_bytes=[known.size_bytes, (run.folder / OUTPUT).stat().st_size])
-        run.results |= {"criterion": done.criterion, "reconstruction": [as_json(one) for one in refits]}
+        run.results |= {"criterion": done.criterion, "fit": as_json(fit) if fit else None}
     return out / OUTPUT
 
 
@@ -81,23 +79,23 @@ def plan_only(weights: Path, config: PruneConfig, *, trust: bool = False, means:
 
 def _cut(
     module: nn.Module, decision: Decision, config: PruneConfig, data: Path | None
-) -> tuple[nn.Module, PrunePlan, tuple[Refit, ...]]:
+) -> tuple[nn.Module, PrunePlan, Fit | None]:
     """Cut a network as was decided and, where there are images to fit it on, fit it and try it once more.
 
     Returns:
-        The network, the plan with what came of the trial, and how well each layer could be fitted.
+        The network, the plan with what came of the trial, and how well weights could be fitted, where they were.
     """
     plan, coupling, trials = decision.plan, decision.coupling, decision.trials
     kept = {group.name: group.kept for group in plan.groups}
     narrowed = any(len(group.kept) < group.width for group in plan.groups)
     images = fitted_on(config, data)
     if images is None or not narrowed:
-        return cut_copy(module, coupling, kept), dataclasses.replace(plan, rebuilt=None), ()
-    made, refits = cut_and_fit(module, coupling, kept, config, images)
+        return cut_copy(module, coupling, kept), dataclasses.replace(plan, rebuilt=None), None
+    made, fit = cut_and_fit(module, coupling, kept, config, images)
     if trials is not None:
         widths = {name: len(positions) for name, positions in kept.items()}
         plan = dataclasses.replace(plan, rebuilt=trials.rebuilt(made, widths))
-    return made, plan, refits
+    return made, plan, fit
 
 
 def _without_layers(latency: PlannedLatency) -> dict[str, Any]:

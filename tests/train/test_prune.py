@@ -14,6 +14,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from slimdeploy.cli import app
 from slimdeploy.configs import PruneConfig
+from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import CheckpointError, DataError, GateError, OutputExists, UsageError
 from slimdeploy.latency.shapes import to_measure
 from slimdeploy.latency.table import LatencyTable, LayerTime, WholeTime, write_table
@@ -297,8 +298,9 @@ def test_weights_that_are_fitted_to_the_data_bring_the_positives_back(fragile, t
     before, after = plan.rebuilt.positives
     assert after > 0.5 * before
     assert f"with the weights that stay fitted anew, {after} anchors score" in result.stdout
-    fitted = read_run(tmp_path / "out")["results"]["reconstruction"]
-    assert {"layer", "before", "after"} == set(fitted[0])
+    fit = read_run(tmp_path / "out")["results"]["fit"]
+    assert {"layer", "before", "after"} == set(fit["layers"][0])
+    assert fit["images"] == len(read_dataset(tiny_data).images("train"))  # fewer than the 128 that it takes at most
 
 
 def test_a_network_that_is_dead_even_with_fitted_weights_is_refused(fragile, tiny_data, tmp_path, monkeypatch):

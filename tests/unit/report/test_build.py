@@ -46,8 +46,8 @@ def test_a_plan_to_a_latency_is_told_with_what_it_rests_on_and_what_the_network_
 def test_how_well_weights_could_be_fitted_after_the_cut_is_told(tmp_path):
     run = write_recipe_run(tmp_path / "run")
     fitted = [{"layer": "model.1", "before": 0.5, "after": 0.1}, {"layer": "model.2", "before": 0.3, "after": 0.02}]
-    write_stage(run / "prune", "prune", {"reconstruction": fitted})
-    assert "weights of 2 layers were fitted" in " ".join(report_from([run]).notes)
+    write_stage(run / "prune", "prune", {"fit": {"images": 128, "layers": fitted}})
+    assert "weights of 2 layers were fitted to what the whole network gave on 128" in " ".join(report_from([run]).notes)
     assert "missed 40.0% before and 6.0% after" in " ".join(report_from([run]).notes)
 
 
