@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,9 +38,9 @@ from slimdeploy.stages.export import export
 from slimdeploy.stages.finetune import OUTPUT as TUNED
 from slimdeploy.stages.finetune import finetune
 from slimdeploy.stages.latency import TABLE, latency_folder
-from slimdeploy.stages.plan import strongest
+from slimdeploy.stages.plan import read_plan, strongest
 from slimdeploy.stages.prune import OUTPUT as PRUNED
-from slimdeploy.stages.prune import prune
+from slimdeploy.stages.prune import PLAN, prune
 from slimdeploy.stages.widths import Widths, units_of
 from slimdeploy.targets import load_target
 from slimdeploy.yolo import checkpoint
@@ -172,15 +174,19 @@ class Suite:
         return self._step(f"seed{self.budget.seed}/{name}", config, weights, make, stage="finetune", **others) / TUNED
 
     def _renewed(self, planned: Path, speedup: float) -> Path:
-        """Return the planner's shape with new weights."""
+        """Return the planner's shape with new weights; it is the same however the planner's own weights were fitted."""
+        widths = {group.name: len(group.kept) for group in read_plan(planned.with_name(PLAN)).groups}
+        shape = Input(name="shape", sha256=hashlib.sha256(json.dumps(widths, sort_keys=True).encode()).hexdigest())
 
         def make(out: Path) -> None:
-            with stage_run("renew", config=self.budget, inputs={"weights": file_input(planned)}, out=out) as run:
+            inputs = {"weights": file_input(self.dense), "shape": shape}
+            with stage_run("renew", config=self.budget, inputs=inputs, out=out) as run:
                 module, _ = checkpoint.load(planned)
                 renew(module, self.budget.seed)
                 checkpoint.save(module, run.folder / PRUNED, origin={"stage": "renew"})
 
-        return self._step(f"{speedup:g}/renewed{self.budget.seed}", self.budget, planned, make, stage="renew") / PRUNED
+        folder = f"{speedup:g}/renewed{self.budget.seed}"
+        return self._step(folder, self.budget, self.dense, make, stage="renew", shape=shape) / PRUNED
 
     def _matched(self, name: str, speedup: float, cut: Callable[[float], nn.Module]) -> Path:
         """Return the control whose one number makes it as fast as asked, found by halving and measuring."""
