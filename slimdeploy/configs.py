@@ -290,8 +290,8 @@ class ExportConfig:
         dynamic_batch: whether a call may hold fewer images than `batch`.
         opset: of the graph; 0 takes what the target reads, at most 17.
         check_images: images on which the graph is compared with PyTorch.
-        box_tolerance_px: largest shift of a box corner that still counts as equal, in pixels; int8 is judged by its
-            accuracy instead.
+        box_tolerance_px: largest shift of a box corner that still counts as equal, in pixels, and of boxes longer than
+            100 px in hundredths of their longer side; int8 is judged by its accuracy instead.
         score_tolerance: largest change of a score that still counts as equal; not for int8.
         calibrator: rule by which int8 cuts activations off: `minmax`, `percentile` (99.99), `entropy` or `mse`.
         calibration_images: images of the training split that int8 ranges are measured on; 512, since accuracy gains

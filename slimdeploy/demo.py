@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy._needs import require
-from slimdeploy.configs import ExportConfig, SceneConfig
+from slimdeploy.configs import SceneConfig
 from slimdeploy.pipeline import run_recipe
 from slimdeploy.recipes import Recipe, read_recipe
 from slimdeploy.records import Report
@@ -17,7 +17,6 @@ SCENES = "scenes"
 RUN = "run"
 RECIPE = "demo.toml"  # beside this file, shipped in the wheel
 QUICK_SCENES = SceneConfig(train=32, val=8, size_px=128)
-QUICK_TOLERANCE_PX = 32.0  # a cell of the coarsest grid: after one epoch boxes mean nothing, and fp16 moves them
 
 
 def run_demo(out: Path, *, quick: bool = False) -> Report:
@@ -46,6 +45,7 @@ def run_demo(out: Path, *, quick: bool = False) -> Report:
 
 def _quickened(recipe: Recipe) -> Recipe:
     one: dict[str, Any] = {"epochs": 1, "imgsz": QUICK_SCENES.size_px, "close_mosaic": 0}
+    imgsz = (QUICK_SCENES.size_px, QUICK_SCENES.size_px)
     return dataclasses.replace(
         recipe,
         title=f"{recipe.title} (quick: one epoch of everything)",
@@ -53,13 +53,7 @@ def _quickened(recipe: Recipe) -> Recipe:
         sparsify=recipe.sparsify and dataclasses.replace(recipe.sparsify, **one),
         finetune=recipe.finetune and dataclasses.replace(recipe.finetune, **one),
         prune=dataclasses.replace(recipe.prune, imgsz=QUICK_SCENES.size_px),
-        export=tuple(_quick_export(config) for config in recipe.export),
+        export=tuple(dataclasses.replace(config, imgsz=imgsz) for config in recipe.export),
         bench=dataclasses.replace(recipe.bench, samples=60, rounds=6),
         val=dataclasses.replace(recipe.val, imgsz=QUICK_SCENES.size_px),
     )
-
-
-def _quick_export(config: ExportConfig) -> ExportConfig:
-    imgsz = (QUICK_SCENES.size_px, QUICK_SCENES.size_px)
-    tolerance = config.box_tolerance_px if config.precision == "fp32" else QUICK_TOLERANCE_PX
-    return dataclasses.replace(config, imgsz=imgsz, box_tolerance_px=tolerance)

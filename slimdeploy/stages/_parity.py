@@ -27,6 +27,7 @@ Outputs = Mapping[str, Array]  # of one image: the rows of every anchor, or a cl
 
 CONF = 0.05  # anchors that score less give no box that counts in practice
 AT_LEAST = 20  # best anchors of an image that are compared in any case, so that no check is empty
+LONG_PX = 100.0  # of boxes beyond it, a move is weighed by their longer side: a pixel of a large box is next to nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class Agreement:
         boxes: anchors whose boxes were compared: those above `CONF` on either side, and the best `AT_LEAST`; none for
             a classifier.
         box_shift_px: largest move of a box corner among them, in pixels; oriented boxes turn with their angle.
+        weighed_shift_px: largest move of a corner or keypoint as the tolerance weighs it: in pixels of boxes up to
+            `LONG_PX` long, of longer ones in hundredths of their longer side.
         score_change: largest change of a score, over every anchor and class, and of a keypoint's visibility.
         raw_difference: largest difference of the outputs, over everything.
         keypoint_shift_px: largest move of a keypoint of those anchors, in pixels; None where there are none.
@@ -48,6 +51,7 @@ class Agreement:
     images: int
     boxes: int
     box_shift_px: float
+    weighed_shift_px: float
     score_change: float
     raw_difference: float
     keypoint_shift_px: float | None = None
@@ -57,11 +61,12 @@ class Agreement:
         """Raise GateError if the graph, of some precision, differs by more than a config allows."""
         shifts = max(self.box_shift_px, self.keypoint_shift_px or 0.0)
         changes = max(self.score_change, self.mask_change or 0.0)
-        if not (shifts <= config.box_tolerance_px and changes <= config.score_tolerance):
+        if not (self.weighed_shift_px <= config.box_tolerance_px and changes <= config.score_tolerance):
             raise GateError(
                 f"the exported {precision} graph moves boxes by up to {shifts:.3g} px and changes "
                 f"scores by up to {changes:.3g}, over {self.images} images",
-                wanted=f"at most {config.box_tolerance_px:g} px and {config.score_tolerance:g}",
+                wanted=f"at most {config.box_tolerance_px:g} px, or as many hundredths of a long box, and "
+                f"{config.score_tolerance:g}",
                 do=f"{'' if precision == 'fp32' else 'export at fp32, or '}allow more in a recipe: "
                 "export.box_tolerance_px, export.score_tolerance",
             )
@@ -80,7 +85,14 @@ def compare(pairs: Iterable[tuple[Outputs, Outputs]], known: Checkpoint) -> Agre
     return Agreement(images=len(found), boxes=sum(each.boxes for each in found), **worst)
 
 
-_DIFFERENCES = ("box_shift_px", "score_change", "raw_difference", "keypoint_shift_px", "mask_change")
+_DIFFERENCES = (
+    "box_shift_px",
+    "weighed_shift_px",
+    "score_change",
+    "raw_difference",
+    "keypoint_shift_px",
+    "mask_change",
+)
 
 
 def _worst(values: Sequence[float | None]) -> Any:
@@ -98,24 +110,30 @@ def per_image(expected: Outputs, actual: Outputs) -> list[tuple[Outputs, Outputs
 
 def _compare_classes(expected: Outputs, actual: Outputs, known: Checkpoint) -> Agreement:
     change = _largest(expected[OUTPUT], actual[OUTPUT])
-    return Agreement(images=1, boxes=0, box_shift_px=0.0, score_change=change, raw_difference=change)
+    return Agreement(
+        images=1, boxes=0, box_shift_px=0.0, weighed_shift_px=0.0, score_change=change, raw_difference=change
+    )
 
 
 def _compare_anchors(expected: Outputs, actual: Outputs, known: Checkpoint) -> Agreement:
     wanted, found, last = expected[OUTPUT], actual[OUTPUT], 4 + len(known.classes)
     chosen = _anchors(wanted[4:last], found[4:last])
     corners = _turned_corners if known.task == "obb" else _corners
-    change, shift = _largest(wanted[4:last], found[4:last]), None
+    moves = _moves(corners(wanted[:, chosen]), corners(found[:, chosen]))
+    change, points = _largest(wanted[4:last], found[4:last]), None
     if known.kpt_shape:
-        shift, seen = _keypoint_shift(wanted[last:, chosen], found[last:, chosen], known.kpt_shape)
+        points, seen = _keypoint_moves(wanted[last:, chosen], found[last:, chosen], known.kpt_shape)
         change = max(change, seen)
+    farthest = moves if points is None else np.maximum(moves, points)
+    long = np.maximum(wanted[2:4, chosen].max(axis=0) / LONG_PX, 1)
     return Agreement(
         images=1,
         boxes=len(chosen),
-        box_shift_px=_largest(corners(wanted[:, chosen]), corners(found[:, chosen])),
+        box_shift_px=float(moves.max(initial=0.0)),
+        weighed_shift_px=float((farthest / long).max(initial=0.0)),
         score_change=change,
         raw_difference=max(_largest(expected[name], actual[name]) for name in expected),
-        keypoint_shift_px=shift,
+        keypoint_shift_px=None if points is None else float(points.max(initial=0.0)),
         mask_change=_mask_change(expected, actual, last, chosen[:AT_LEAST]) if PROTOTYPES in expected else None,
     )
 
@@ -141,10 +159,23 @@ def _turned_corners(rows: Array) -> Array:
     return np.concatenate([rows[:2] + i * along + j * across for i in (-1, 1) for j in (-1, 1)])
 
 
-def _keypoint_shift(expected: Array, actual: Array, kpt_shape: tuple[int, int]) -> tuple[float, float]:
-    """Return the largest move of a keypoint, in pixels, and the largest change of a visibility; rows are (k * d, n)."""
+def _keypoint_moves(expected: Array, actual: Array, kpt_shape: tuple[int, int]) -> tuple[Array, float]:
+    """Return each anchor's largest move of a keypoint, in pixels, (n,), and the largest change of a visibility.
+
+    Args:
+        expected: what follows the scores; (k * d, n).
+        actual: the same of the graph.
+        kpt_shape: k keypoints of d values.
+    """
     wanted, found = (rows.reshape(*kpt_shape, -1) for rows in (expected, actual))  # (k, d, n)
-    return _largest(wanted[:, :2], found[:, :2]), _largest(wanted[:, 2:], found[:, 2:])
+    moves = _moves(*(side[:, :2].reshape(-1, side.shape[2]) for side in (wanted, found)))
+    return moves, _largest(wanted[:, 2:], found[:, 2:])
+
+
+def _moves(expected: Array, actual: Array) -> Array:
+    """Return the largest difference of each column, (n,); one that is no number counts as infinite."""
+    apart = np.nan_to_num(np.abs(expected - actual), nan=np.inf, posinf=np.inf)
+    return np.asarray(apart.max(axis=0, initial=0.0))
 
 
 def _mask_change(expected: Outputs, actual: Outputs, first: int, chosen: NDArray[np.intp]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
@@ -59,6 +61,22 @@ def test_a_moved_box_that_scores_well_fails_the_gate(output):
 
 def test_a_wider_box_moves_its_corners_by_half(output):
     assert compare([(output, changed(output, 2, 3, 1.0))]).box_shift_px == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("side", "moved", "allowed"),
+    [
+        pytest.param(100, 1.5, False, id="a box of 100 px"),
+        pytest.param(300, 2.5, True, id="a long box, by less than a hundredth of its side"),
+        pytest.param(300, 3.5, False, id="a long box, by more"),
+    ],
+)
+def test_a_long_box_may_move_by_a_hundredth_of_its_longer_side(output, side, moved, allowed):
+    output[2, 3], output[3, 3] = side, 20.0
+    found = compare([(output, changed(output, 0, 3, moved))])
+    assert found.box_shift_px == pytest.approx(moved, rel=1e-4)
+    with contextlib.nullcontext() if allowed else pytest.raises(GateError, match="or as many hundredths of a long box"):
+        found.require(CONFIG, "fp16")
 
 
 def test_a_moved_box_that_nobody_sees_counts_in_the_raw_difference_alone(output):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,10 +41,10 @@ def cluster(tmp_path_factory):
 
     log = tmp_path_factory.mktemp("log")
     paths = [str(Path(slimdeploy.__file__).parents[1]), str(Path(search_stand_in.__file__).parent)]
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as short:  # a socket's path is 107 bytes
         patch.setenv("STAND_IN_LOG", str(log))
         patch.setenv("STAND_IN_SECONDS", "0.2")
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))  # where workers lock the machine
+        patch.setenv("TMPDIR", short)  # where workers lock the machine
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_health_check_period_ms", "500")
