@@ -59,12 +59,11 @@ class Agreement:
 
     def require(self, config: ExportConfig, precision: str) -> None:
         """Raise GateError if the graph, of some precision, differs by more than a config allows."""
-        shifts = max(self.box_shift_px, self.keypoint_shift_px or 0.0)
         changes = max(self.score_change, self.mask_change or 0.0)
         if not (self.weighed_shift_px <= config.box_tolerance_px and changes <= config.score_tolerance):
             raise GateError(
-                f"the exported {precision} graph moves boxes by up to {shifts:.3g} px and changes "
-                f"scores by up to {changes:.3g}, over {self.images} images",
+                f"the exported {precision} graph moves boxes by up to {self.weighed_shift_px:.3g} px, or hundredths of "
+                f"a long box, and changes scores by up to {changes:.3g}, over {self.images} images",
                 wanted=f"at most {config.box_tolerance_px:g} px, or as many hundredths of a long box, and "
                 f"{config.score_tolerance:g}",
                 do=f"{'' if precision == 'fp32' else 'export at fp32, or '}allow more in a recipe: "
