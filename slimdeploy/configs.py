@@ -442,6 +442,7 @@ class BenchConfig:
 
 
 RIGOROUS_S = 600.0  # what MLPerf's SingleStream asks for at least
+SMALLEST_SCENE_PX = 64  # below that, what a scene shows is no object any more; smaller inputs get it scaled down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,7 +463,8 @@ class SceneConfig:
 
     def __post_init__(self) -> None:
         _check(self.train >= 1 and self.val >= 1, f"{self.train} + {self.val} images", "1 or more in each split")
-        _check(self.size_px >= 64, f"an image of {self.size_px} px", "64 px or more")
+        smallest = SMALLEST_SCENE_PX
+        _check(self.size_px >= smallest, f"an image of {self.size_px} px", f"{smallest} px or more")
         _check(self.seed >= 0, f"a seed of {self.seed}", "0 or more")
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from slimdeploy.backends.protocol import OUTPUT, PROTOTYPES
 from slimdeploy.board.letterbox import letterbox
-from slimdeploy.configs import ExportConfig, SceneConfig
+from slimdeploy.configs import SMALLEST_SCENE_PX, ExportConfig, SceneConfig
 from slimdeploy.data import scenes
 from slimdeploy.data.dataset import Dataset
 from slimdeploy.data.images import read_image
@@ -208,7 +208,7 @@ def check_inputs(dataset: Dataset | None, config: ExportConfig) -> tuple[list[Ar
         DataError: an image does not decode.
     """
     if dataset is None:
-        size = SceneConfig(size_px=max(config.imgsz))
+        size = SceneConfig(size_px=max(*config.imgsz, SMALLEST_SCENE_PX))
         pictures = [scenes.render(size, "val", number)[0] for number in range(config.check_images)]
         source = f"{scenes.NAME}, seed {size.seed}"
     else:

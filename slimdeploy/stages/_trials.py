@@ -177,13 +177,13 @@ def trial_images(data: Path | None, classes: tuple[str, ...], side: int, count: 
         count: how many.
     """
     from slimdeploy.board.letterbox import letterbox
-    from slimdeploy.configs import SceneConfig
+    from slimdeploy.configs import SMALLEST_SCENE_PX, SceneConfig
     from slimdeploy.data import scenes
     from slimdeploy.data.dataset import read_dataset
     from slimdeploy.data.images import read_image
 
     if data is None:
-        scene = SceneConfig(size_px=side)
+        scene = SceneConfig(size_px=max(side, SMALLEST_SCENE_PX))
         pictures = [scenes.render(scene, "train", number)[0] for number in range(count)]
         return [letterbox(picture, (side, side))[0] for picture in pictures], scenes.NAME
     dataset = read_dataset(data, check_labels=False)

@@ -90,6 +90,11 @@ def named_outputs(output: Any) -> dict[str, torch.Tensor]:
     return {OUTPUT: first}
 
 
+def class_scores(output: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return the scores within a raw output: (B, nc, anchors) of (B, 4 + nc + rest, anchors); a classifier's whole."""
+    return output if output.dim() == 2 else output[:, 4 : 4 + classes]
+
+
 def all_outputs(head: nn.Module, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Return what every last layer of a head gives, those of training included, undecoded.
 

@@ -73,7 +73,7 @@ def best_scores(module: nn.Module, images: torch.Tensor) -> torch.Tensor | None:
         rows = heads.named_outputs(module(images))[OUTPUT]
     if rows.dim() == 2:
         return None
-    best = rows[:, 4 : 4 + len(module.names)].amax(1)  # (B, anchors)
+    best = heads.class_scores(rows, len(module.names)).amax(1)  # (B, anchors)
     sizes = [(images.shape[2] // stride, images.shape[3] // stride) for stride in module.stride.int().tolist()]
     levels = best.split([height * width for height, width in sizes], dim=1)
     maps = [level.unflatten(1, (1, *size)) for level, size in zip(levels, sizes, strict=True)]

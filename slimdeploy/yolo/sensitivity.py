@@ -141,12 +141,13 @@ def damage(before: Outputs, after: Outputs, classes: int) -> float:
     moved = sum(_relative(before[name], after[name]) for name in before if name != OUTPUT)
     if first.dim() == 2:
         return moved + _relative(first, second)
-    scores = slice(4, 4 + classes)
-    weight = first[:, scores].amax(1)  # (B, anchors): the rest matters where there is something
+    before_scores, after_scores = (heads.class_scores(made, classes) for made in (first, second))
+    weight = before_scores.amax(1)  # (B, anchors): the rest matters where there is something
     apart = (weight * (1 - overlap(first[:, :4], second[:, :4]))).sum() / weight.sum().clamp(min=TINY)
-    moved += _relative(first[:, scores], second[:, scores]) + float(apart)
-    if first.shape[1] > scores.stop:
-        moved += _relative(weight[:, None] * first[:, scores.stop :], weight[:, None] * second[:, scores.stop :])
+    moved += _relative(before_scores, after_scores) + float(apart)
+    rest = slice(4 + classes, None)
+    if first[:, rest].shape[1]:
+        moved += _relative(weight[:, None] * first[:, rest], weight[:, None] * second[:, rest])
     return moved
 
 
@@ -165,6 +166,4 @@ def overlap(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def positives(outputs: Outputs, classes: int) -> int:
     """Return how many anchors of a raw head, or images of a classifier, hold a score that counts."""
-    made = outputs[OUTPUT]
-    scores = made if made.dim() == 2 else made[:, 4 : 4 + classes]
-    return int((scores.amax(1) > POSITIVE).sum())
+    return int((heads.class_scores(outputs[OUTPUT], classes).amax(1) > POSITIVE).sum())

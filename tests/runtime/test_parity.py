@@ -199,6 +199,11 @@ def test_without_data_seeded_scenes_are_rendered():
     assert source == "rendered scenes, seed 0"
 
 
+def test_an_input_smaller_than_any_scene_gets_scenes_scaled_down():
+    inputs, _ = _parity.check_inputs(None, ExportConfig(imgsz=(32, 32)))
+    assert [x.shape for x in inputs] == [(3, 32, 32)] * 8
+
+
 def test_the_last_batch_is_filled_up_from_the_start():
     inputs = [np.full((3, 2, 2), i, dtype=np.float32) for i in range(3)]
     stacked = _parity.batches(inputs, 2)

@@ -9,7 +9,7 @@ import torch
 
 from slimdeploy.errors import GateError
 from slimdeploy.stages._built import coupling_of, cut_copy
-from slimdeploy.stages._trials import LEAST_SIDE, MACS, Trials, trial_size
+from slimdeploy.stages._trials import LEAST_SIDE, MACS, Trials, trial_images, trial_size
 from slimdeploy.stages.losses import planned_units
 from slimdeploy.yolo import checkpoint, prunable, sensitivity
 from slimdeploy.yolo.coupling import scale_importance
@@ -148,3 +148,8 @@ def test_large_networks_are_tried_on_fewer_and_then_on_smaller_images():
 
 def test_trials_of_one_image_stay_at_one_image():
     assert trial_size(129 * 10**9, 640, 1, 90)[1] == 1
+
+
+def test_scenes_are_scaled_down_to_an_input_smaller_than_any_of_them():
+    pictures, _ = trial_images(None, ("car",), 32, count=2)
+    assert [picture.shape for picture in pictures] == [(3, 32, 32)] * 2
