@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slimdeploy.devices.address import Address, parse_address
 from slimdeploy.errors import UsageError
+from slimdeploy.files import read_toml
 from slimdeploy.targets import load_target
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _KEYS = ("name", "address", "group", "target", "canary")
 
@@ -46,12 +41,7 @@ def read_fleet(path: Path) -> tuple[FleetBoard, ...]:
     Raises:
         UsageError: the file is missing or damaged, or a board in it is wrong.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read: {error}", wanted="a TOML file with a [[board]] for each board"
-        ) from error
+    raw = read_toml(path, what="fleet", wanted="a TOML file with a [[board]] for each board")
     entries = raw.get("board")
     if set(raw) != {"board"} or not isinstance(entries, list) or not entries:
         raise UsageError(f"{path} is no fleet", wanted="a [[board]] for each board, and nothing else")
