@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimdeploy.devices.address import Address, parse_address
+from slimdeploy.board.text import SHOWN, printable
+from slimdeploy.devices.address import LONGEST, Address, parse_address
 from slimdeploy.errors import UsageError
 from slimdeploy.targets import load_target
 
@@ -16,6 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+LIMIT_BYTES = 1 << 20  # of a file of boards
 _KEYS = ("name", "address", "group", "target", "canary")
 
 
@@ -47,17 +50,20 @@ def read_fleet(path: Path) -> tuple[FleetBoard, ...]:
         UsageError: the file is missing or damaged, or a board in it is wrong.
     """
     try:
+        if path.exists() and not (path.is_file() and path.stat().st_size <= LIMIT_BYTES):
+            raise ValueError(f"it is no file of {LIMIT_BYTES >> 10} KiB or less")
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path} cannot be read: {error}", wanted="a TOML file with a [[board]] for each board"
+            f"{path} cannot be read: {printable(str(error), SHOWN)}",
+            wanted="a TOML file with a [[board]] for each board",
         ) from error
     entries = raw.get("board")
     if set(raw) != {"board"} or not isinstance(entries, list) or not entries:
         raise UsageError(f"{path} is no fleet", wanted="a [[board]] for each board, and nothing else")
     boards = tuple(_board(path, entry) for entry in entries)
     for key, values in (("name", [one.name for one in boards]), ("address", [one.address.text for one in boards])):
-        if twice := [value for value in values if values.count(value) > 1]:
+        if twice := [value for value, times in Counter(values).items() if times > 1]:
             raise UsageError(f"{path} has the {key} {twice[0]!r} twice", wanted="each board once")
     return boards
 
@@ -66,13 +72,23 @@ def _board(path: Path, entry: Any) -> FleetBoard:
     if not isinstance(entry, dict) or not {"name", "address"} <= set(entry):
         raise UsageError(f"{path}: a board lacks its name or its address", wanted=f"some of {', '.join(_KEYS)}")
     if unknown := sorted(set(entry) - set(_KEYS)):
-        raise UsageError(f"{path}: {entry['name']} has the unknown key {unknown[0]!r}", wanted=", ".join(_KEYS))
+        raise UsageError(
+            f"{path}: {_shown(entry['name'])} has the unknown key {unknown[0][:SHOWN]!r}", wanted=", ".join(_KEYS)
+        )
     for key, value in entry.items():
         if not isinstance(value, bool if key == "canary" else str):
             raise UsageError(
-                f"{path}: {key} of {entry['name']} is {value!r}",
+                f"{path}: {key} of {_shown(entry['name'])} is {_shown(repr(value))}",
                 wanted="true or false" if key == "canary" else "a text",
+            )
+        if key not in ("address", "canary") and not (value.isprintable() and len(value) <= LONGEST):
+            raise UsageError(
+                f"{path}: {key} {value[:SHOWN]!r} cannot be used", wanted="printable characters in one line"
             )
     if entry.get("target"):
         load_target(entry["target"])
     return FleetBoard(**{**entry, "address": parse_address(entry["address"])})
+
+
+def _shown(value: Any) -> str:
+    return printable(str(value), SHOWN)
