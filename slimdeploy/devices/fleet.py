@@ -81,7 +81,7 @@ def _board(path: Path, entry: Any) -> FleetBoard:
                 f"{path}: {key} of {_shown(entry['name'])} is {_shown(repr(value))}",
                 wanted="true or false" if key == "canary" else "a text",
             )
-        if key not in ("address", "canary") and not (value.isprintable() and len(value) <= LONGEST):
+        if key != "address" and isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST):
             raise UsageError(
                 f"{path}: {key} {value[:SHOWN]!r} cannot be used", wanted="printable characters in one line"
             )
