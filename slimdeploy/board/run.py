@@ -236,6 +236,13 @@ class _Writer:
     def write(self, work: _Work) -> None:
         """Write one frame down."""
         wishes = self._wishes
+        scores = work.head.shape[0] - 4
+        if scores != len(self._classes):
+            raise ArtifactError(
+                f"the network gives {scores} scores a box, and the bundle names {len(self._classes)} classes",
+                wanted="a name for each",
+                do="export it again",
+            )
         found = decode(work.head, conf=wishes.conf, iou=wishes.iou, max_det=wishes.max_det, multi_label=False)
         xyxy = work.placement.to_original(found.xyxy)
         self._last_s = time.perf_counter()
