@@ -9,7 +9,7 @@ from typing import Any, Callable, Mapping
 
 from slimdeploy.board import whole
 from slimdeploy.board.errors import UsageError
-from slimdeploy.board.text import printable
+from slimdeploy.board.text import one_line
 
 LINE_LIMIT_BYTES = 64 << 20  # a layer's graph comes within one
 TEXT_LIMIT = 4096
@@ -125,12 +125,12 @@ def parse(line: bytes) -> tuple[str, dict[str, Any]]:
     verb = request.pop("do")
     if verb not in REQUESTS:
         raise UsageError(
-            f"the board does not know the request {printable(verb, 40)!r}", do="use the same slimdeploy on both sides"
+            f"the board does not know the request {one_line(verb, 40)!r}", do="use the same slimdeploy on both sides"
         )
     known = REQUESTS[verb]
     for name in request:
         if name not in known:
-            raise UsageError(f"{verb} takes no {printable(name, 40)!r}", wanted=", ".join(known) or "no argument")
+            raise UsageError(f"{verb} takes no {one_line(name, 40)!r}", wanted=", ".join(known) or "no argument")
     for name, kind in known.items():
         if name not in request and kind.needed:
             raise UsageError(f"{verb} lacks {name}", wanted=kind.wanted)
@@ -142,7 +142,7 @@ def parse(line: bytes) -> tuple[str, dict[str, Any]]:
 def _shown(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return f"{'an object' if isinstance(value, dict) else 'a list'} that cannot be used"
-    return printable(json.dumps(value) if not isinstance(value, str) else repr(value[:80]), 80)
+    return one_line(json.dumps(value) if not isinstance(value, str) else repr(value[:80]), 80)
 
 
 def _no_number(text: str) -> float:

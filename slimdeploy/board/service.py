@@ -20,7 +20,7 @@ from slimdeploy.board import release
 from slimdeploy.board.errors import AgentError, DeviceError, UsageError
 from slimdeploy.board.frames import is_live
 from slimdeploy.board.machine import Machine
-from slimdeploy.board.text import SHOWN, require_printable
+from slimdeploy.board.text import SHOWN
 
 UNIT = "slimdeploy.service"
 RULE = "99-slimdeploy.rules"
@@ -120,6 +120,13 @@ def told(root: Path, machine: Machine) -> dict[str, Any] | None:
     }
 
 
+def _require_printable(text: str, what: str) -> None:
+    if not text.isprintable():
+        raise UsageError(
+            f"{what} {text[:SHOWN]!r} holds a control character", wanted="printable characters in one line"
+        )
+
+
 def unit_text(root: Path, source: str, *, system: bool, python: str = sys.executable) -> str:
     """Return the unit that runs the current release of a folder on a live source.
 
@@ -127,8 +134,8 @@ def unit_text(root: Path, source: str, *, system: bool, python: str = sys.execut
         UsageError: the source is not live, so that the service would end at once; or it, or the board's folder, holds
             a control character, which could add a line to the unit.
     """
-    require_printable(str(root), "the board's folder")
-    require_printable(python, "the path of Python")
+    _require_printable(str(root), "the board's folder")
+    _require_printable(python, "the path of Python")
     if not is_live(source) or not source.isprintable():
         raise UsageError(
             f"a service cannot watch {source[:SHOWN]!r}", wanted="a camera, a stream's address or a GStreamer pipeline"

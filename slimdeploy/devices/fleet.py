@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimdeploy.board.text import SHOWN, printable
+from slimdeploy.board.text import SHOWN, one_line
 from slimdeploy.devices.address import LONGEST, Address, parse_address
 from slimdeploy.errors import UsageError
+from slimdeploy.files import read_toml
 from slimdeploy.targets import load_target
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-LIMIT_BYTES = 1 << 20  # of a file of boards
 _KEYS = ("name", "address", "group", "target", "canary")
 
 
@@ -49,15 +43,7 @@ def read_fleet(path: Path) -> tuple[FleetBoard, ...]:
     Raises:
         UsageError: the file is missing or damaged, or a board in it is wrong.
     """
-    try:
-        if path.exists() and not (path.is_file() and path.stat().st_size <= LIMIT_BYTES):
-            raise ValueError(f"it is no file of {LIMIT_BYTES >> 10} KiB or less")
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{path} cannot be read: {printable(str(error), SHOWN)}",
-            wanted="a TOML file with a [[board]] for each board",
-        ) from error
+    raw = read_toml(path, what="fleet", wanted="a TOML file with a [[board]] for each board")
     entries = raw.get("board")
     if set(raw) != {"board"} or not isinstance(entries, list) or not entries:
         raise UsageError(f"{path} is no fleet", wanted="a [[board]] for each board, and nothing else")
@@ -91,4 +77,4 @@ def _board(path: Path, entry: Any) -> FleetBoard:
 
 
 def _shown(value: Any) -> str:
-    return printable(str(value), SHOWN)
+    return one_line(str(value), SHOWN)

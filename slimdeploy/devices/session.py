@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from slimdeploy.board.session import MARK
-from slimdeploy.board.text import printable
+from slimdeploy.board.text import one_line
 from slimdeploy.configs import ShipConfig
 from slimdeploy.devices import answers, ssh
 from slimdeploy.devices.address import Address
@@ -151,7 +151,7 @@ class BoardSession:
 
     def _useless(self, do: str, why: str) -> DeviceError:
         return DeviceError(
-            f"the answer of {self.address.text} to {do!r} cannot be used: {printable(why, SHOWN)}",
+            f"the answer of {self.address.text} to {do!r} cannot be used: {one_line(why, SHOWN)}",
             wanted="what slimdeploy's own part on the board says",
             do="check what this board is; do not trust it",
         )
@@ -166,7 +166,7 @@ class BoardSession:
         name, board = self._config.python, self.address.text
         if code == TOO_OLD:
             return DeviceError(
-                f"{name} on {board} is {printable(said.strip().split(chr(10))[-1], 80) or 'too old'}",
+                f"{name} on {board} is {one_line(said.strip().split(chr(10))[-1], 80) or 'too old'}",
                 wanted="3.8 or newer",
                 do="name one with --python",
             )
