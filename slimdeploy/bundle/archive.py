@@ -21,7 +21,7 @@ from slimdeploy.board.errors import ArtifactError as Refused
 from slimdeploy.board.whole import MANIFEST, SIGNATURE
 from slimdeploy.bundle.pack import verify
 from slimdeploy.errors import ArtifactError
-from slimdeploy.lineage import refuse_existing, whole_folder
+from slimdeploy.outputs import refuse_existing, scratch_folder, whole_file, whole_folder
 
 SUFFIX = ".tar.zst"
 LEVEL = 9  # weights hardly compress; higher levels cost seconds and save next to nothing
@@ -60,17 +60,10 @@ def write_bundle(folder: Path, out: Path) -> Path:
         return out
     with needs("ship"):
         import zstandard
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        with partial.open("wb") as stream:
-            compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-            with compressor.stream_writer(stream, closefd=False) as packed:
-                _write_tar(folder, names, packed)
-        refuse_existing(out)
-        partial.rename(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(out) as partial, partial.open("wb") as stream:
+        compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+        with compressor.stream_writer(stream, closefd=False) as packed:
+            _write_tar(folder, names, packed)
     return out
 
 
@@ -101,7 +94,7 @@ def opened(bundle: Path) -> Iterator[Path]:
         raise ArtifactError(f"{bundle} is no bundle", wanted=f"a folder, or a file named *{SUFFIX}")
     with needs("ship"):
         import zstandard
-    with tempfile.TemporaryDirectory(prefix="slimdeploy-") as folder:
+    with scratch_folder() as folder:
         try:
             with bundle.open("rb") as packed:
                 decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT_BYTES)

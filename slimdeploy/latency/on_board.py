@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from slimdeploy.devices.transfer import send
 from slimdeploy.latency.measure import CALLS
 from slimdeploy.latency.shapes import Kind, Widths
 from slimdeploy.lineage import sha256_file
+from slimdeploy.outputs import scratch_folder
 
 
 class BoardTimer:
@@ -36,7 +36,7 @@ class BoardTimer:
         """Return what one convolution took: the median, the noise, and every call's seconds."""
         with needs("onnx"):
             from slimdeploy.latency.graphs import write_layer
-        with tempfile.TemporaryDirectory(prefix="slimdeploy-") as folder:
+        with scratch_folder() as folder:
             path = Path(folder) / "layer.onnx"
             write_layer(kind, *widths, path, precision=self._config.precision)
             packed = base64.b64encode(zlib.compress(path.read_bytes())).decode("ascii")

@@ -10,7 +10,8 @@ from typing import Any
 
 from slimdeploy._needs import needs
 from slimdeploy.errors import StageFailed, UsageError
-from slimdeploy.lineage import RUN_FILE, whole_folder
+from slimdeploy.lineage import RUN_FILE
+from slimdeploy.outputs import whole_folder
 
 SUFFIX = ".tar"
 

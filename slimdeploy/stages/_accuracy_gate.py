@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from slimdeploy.data.calibration import choose
 from slimdeploy.data.dataset import Dataset
 from slimdeploy.errors import GateError
 from slimdeploy.lineage import write_json
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Accuracy, Artifact
 from slimdeploy.stages import _parity, _sensitivity
 from slimdeploy.stages._float16 import KeptFloat
@@ -73,7 +73,7 @@ class Gate:
         return self._score_form(form, nodes).map50_95
 
     def _score_form(self, form: Form, keep: Sequence[KeptFloat] = ()) -> Accuracy:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             path = Path(folder) / form.file
             self.graphs.write(form, path, limits=self._limits, keep=keep)
             return self._score_file(read_artifact(path))
