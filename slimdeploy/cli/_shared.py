@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from slimdeploy.cli import _logs, _streams
 from slimdeploy.errors import UsageError
 
 Value = TypeVar("Value")
@@ -49,8 +50,17 @@ def refuse_beside_resume(flags: Mapping[str, Any]) -> None:
             )
 
 
-def show(result: Mapping[str, Any], *, text: str, as_json: bool) -> None:
-    """Print a verb's result to stdout: one JSON object, or the text for a person."""
+def show(result: Mapping[str, Any], *, text: str, as_json: bool, complete: Path | str = "") -> None:
+    """Print a verb's result to stdout: one JSON object, or the text for a person.
+
+    Args:
+        result: the object.
+        text: the text.
+        as_json: print the object.
+        complete: what the verb has made, to be named if nothing can be printed.
+    """
+    _logs.end_live_line()
+    _streams.note_complete(complete)
     typer.echo(json.dumps(result, indent=1, default=str) if as_json else text)
 
 

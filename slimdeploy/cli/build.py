@@ -55,4 +55,4 @@ def command(
         kind = getattr(errors, type(error).__name__, errors.SlimdeployError)
         raise kind(error.wrong, wanted=error.wanted, do=error.do) from error
     text = f"{build.as_text(built)}\n{check.as_text(checked)}"
-    show({"schema": 1, "build": built, "check": checked}, text=text, as_json=json)
+    show({"schema": 1, "build": built, "check": checked}, text=text, as_json=json, complete=built["engine"] or "")

@@ -85,7 +85,7 @@ def command(
     result = {"bundle": str(folder), **{k: manifest[k] for k in ("model", "graphs", "check", "target", "board")}}
     result |= {k: manifest[k] for k in ("calibration", "accuracy", "recommendation", "limits") if k in manifest}
     result["next"] = then
-    show(result, text=as_text(folder, manifest, then), as_json=json)
+    show(result, text=as_text(folder, manifest, then), as_json=json, complete=folder)
 
 
 def refuse_int8_settings(flags: dict[str, Any], precision: str) -> None:

@@ -102,7 +102,7 @@ def command(
         raise UsageError("no place for the result", wanted="--out with a folder to make, or --dry-run")
     written = prune(weights, settings, out, trust=trust, means=means)
     decided = read_plan(out / PLAN)
-    show(_as_result(decided, written, out / PLAN), text=_as_text(decided, written), as_json=json)
+    show(_as_result(decided, written, out / PLAN), text=_as_text(decided, written), as_json=json, complete=out)
 
 
 def _settings(flags: dict[str, Any], config: Path | None, target: str | None) -> PruneConfig:

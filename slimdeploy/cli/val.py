@@ -64,7 +64,7 @@ def command(
         from slimdeploy.data.dataset import read_dataset
         from slimdeploy.stages.bench import model_file
         from slimdeploy.stages.val import require_protocol, val, write
-    from slimdeploy.lineage import refuse_existing
+    from slimdeploy.outputs import refuse_existing
     from slimdeploy.recipes import section
 
     require_protocol(protocol)
@@ -85,7 +85,7 @@ def command(
     scored = score_all() if out is None else write(score_all, files, dataset, settings, out)
     told: dict[str, object] = {"schema": 1, "rows": [as_json(row) for row in scored.rows]}
     where, said = ({}, "") if out is None else ({"out": str(out)}, f"\n\nwritten: {out}")
-    show(told | where, text=as_text(scored.rows) + said, as_json=json)
+    show(told | where, text=as_text(scored.rows) + said, as_json=json, complete=out or "")
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from slimdeploy.devices.address import Address
 from slimdeploy.devices.session import BoardSession
 from slimdeploy.devices.transfer import send
 from slimdeploy.errors import DeviceError
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.targets import load_target
 
 CLOCK_S = 60.0  # by how much a board's clock may be off before it is told
@@ -33,7 +33,7 @@ def reached(address: Address, config: ShipConfig) -> Iterator[BoardSession]:
     Raises:
         DeviceError: it cannot be reached, or lacks what answers.
     """
-    with tempfile.TemporaryDirectory(prefix="slimdeploy-") as folder:
+    with scratch_folder() as folder:
         write_agent(Path(folder) / AGENT)
         agent = (Path(folder) / AGENT).read_bytes()
     with BoardSession(address, config, agent) as board:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from slimdeploy.lineage import write_json
+from slimdeploy.outputs import whole_file
 
 SETUP, STATE, FAILURE = "setup.json", "state.pt", "failure.json"
 
@@ -95,9 +95,5 @@ def _read(path: Path) -> dict[str, Any]:
 def _replace(path: Path, contents: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(contents, buffer)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        stream.write(buffer.getbuffer())
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    with whole_file(path, replace=True) as partial:
+        partial.write_bytes(buffer.getbuffer())
