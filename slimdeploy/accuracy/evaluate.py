@@ -21,7 +21,7 @@ from slimdeploy.board.boxes import Detections, Floats
 from slimdeploy.board.decode import decode
 from slimdeploy.board.letterbox import Placement, letterbox
 from slimdeploy.configs import ValConfig
-from slimdeploy.data.dataset import Dataset, label_path, read_labels
+from slimdeploy.data.dataset import Dataset
 from slimdeploy.data.images import read_image
 from slimdeploy.errors import DataError, UsageError
 from slimdeploy.records import Accuracy, Artifact, ModelSpec
@@ -76,7 +76,7 @@ def require_scorable(dataset: Dataset, split: str) -> None:
         DataError: an image or a row of labels is damaged, or there are no labels.
     """
     paths = dataset.images(split)
-    if not any([read_labels(label_path(path), dataset.classes) for path in paths]):
+    if not any([dataset.labels(path).boxes for path in paths]):
         raise _without_labels(dataset, split)
     with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in pool.map(lambda path: read_image(path).shape, paths):
@@ -116,7 +116,7 @@ def evaluate(
 
     def look(batch: Sequence[Path], lend: Callable[[], Lease]) -> list[tuple[Detections, Truths]]:
         images = np.zeros((spec.batch, 3, *spec.imgsz), dtype=np.float32)  # a short last batch is filled with black
-        samples = [_sample(path, dataset.classes, into) for path, into in zip(batch, images, strict=False)]
+        samples = [_sample(path, dataset, into) for path, into in zip(batch, images, strict=False)]
         with lend() as session:
             outputs = _infer(session, spec, images, name)
         seen = zip(outputs, samples, strict=False)
@@ -166,11 +166,11 @@ class _Progress:
             log.info("%s: %d of %d images, %.1f a second", self.name, done, self.total, rate)
 
 
-def _sample(path: Path, classes: tuple[str, ...], into: Floats) -> tuple[Placement, Truths]:
+def _sample(path: Path, dataset: Dataset, into: Floats) -> tuple[Placement, Truths]:
     """Read an image into a detector's input, (3, H, W), and its labels."""
     image = read_image(path)
     height, width = image.shape[:2]
-    labels = np.array(read_labels(label_path(path), classes), dtype=np.float64).reshape(-1, 5)
+    labels = np.array(dataset.labels(path).boxes, dtype=np.float64).reshape(-1, 5)
     centre, half = labels[:, 1:3], labels[:, 3:5] / 2
     xyxy = np.concatenate([centre - half, centre + half], axis=1) * [width, height, width, height]
     truth = Truths(xyxy=xyxy, labels=labels[:, 0].astype(np.int64), size=(height, width))
