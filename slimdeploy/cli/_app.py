@@ -18,6 +18,7 @@ from slimdeploy.cli import (
     build,
     bundle,
     compare,
+    data,
     demo,
     doctor,
     ending,
@@ -56,6 +57,7 @@ for verb in (
 ):  # fmt: skip
     app.command(name=verb.NAME)(verb.command)
 app.add_typer(bundle.app, name=bundle.NAME)
+app.add_typer(data.app, name=data.NAME)
 app.add_typer(plan.app, name=plan.NAME)
 app.add_typer(search.app, name=search.NAME)
 

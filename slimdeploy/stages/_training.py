@@ -146,7 +146,7 @@ def _as_json(request: Request) -> dict[str, Any]:
         "stage": request.stage,
         "fingerprint": fingerprint(request.stage, request.config, request.inputs),
         "config": config_dict(request.config),
-        "inputs": {role: dataclasses.asdict(one) for role, one in request.inputs.items()},
+        "inputs": {role: one.as_record() for role, one in request.inputs.items()},
         "paths": {role: str(path.resolve()) for role, path in request.paths.items()},
         "out": str(request.out.resolve()),
         "versions": versions(),
