@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import typer
 
 from slimdeploy import __version__
+from slimdeploy.board.text import one_line
 from slimdeploy.cli import (
     bench,
     build,
@@ -36,6 +37,7 @@ from slimdeploy.cli import (
     val,
     visdrone,
 )
+from slimdeploy.cli._shared import log_handler
 from slimdeploy.errors import INTERRUPTED_EXIT_CODE, SlimdeployError, StageFailed
 
 # Typer brings its own click since 0.2x and uses the installed one before; this is the base error of either.
@@ -71,7 +73,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a console of an old code page shows "?" for a dash and goes on
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, handlers=[log_handler()])
     with _noting_interrupts() as interrupts:
         try:
             code = app(prog_name="slimdeploy", standalone_mode=False)
@@ -103,6 +105,7 @@ def _noting_interrupts() -> Iterator[list[int]]:
 def _told(error: BaseException) -> int:
     """Say what happened in one line and return its exit code; an error that is a bug is raised again."""
     if isinstance(error, _ParseError):
+        error.message = one_line(error.message)  # type: ignore[attr-defined]
         error.show()  # type: ignore[attr-defined]
         return int(error.exit_code)  # type: ignore[attr-defined]
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
+from slimdeploy.board.text import printable, printable_lines
 from slimdeploy.errors import UsageError
 
 Value = TypeVar("Value")
@@ -51,11 +54,27 @@ def refuse_beside_resume(flags: Mapping[str, Any]) -> None:
 
 def show(result: Mapping[str, Any], *, text: str, as_json: bool) -> None:
     """Print a verb's result to stdout: one JSON object, or the text for a person."""
-    typer.echo(json.dumps(result, indent=1, default=str) if as_json else text)
+    typer.echo(json.dumps(result, indent=1, default=str) if as_json else printable_lines(text))
+
+
+class OneLine(logging.Formatter):
+    """Shows each message of the log in one line without control characters, whatever names stand in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a message as it is shown."""
+        return printable_lines(super().format(record)) if record.exc_info else printable(record.getMessage())
+
+
+def log_handler() -> logging.Handler:
+    """Return what shows progress and warnings on stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine())
+    return handler
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows as aligned plain text; the first column is left-aligned, the others right-aligned."""
+    header, rows = list(map(printable, header)), [list(map(printable, row)) for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = []
     for row in [header, *rows]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slimdeploy._needs import needs
+from slimdeploy.bundle.manifest import read_manifest
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
-from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
+from slimdeploy.lineage import Input, file_input, stage_run, write_json
 from slimdeploy.records import Artifact, Row, as_json
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def find_models(places: Sequence[Path]) -> list[tuple[str, Path]]:
 def _bundled(folder: Path) -> Path:
     if not (folder / MANIFEST).exists():
         raise UsageError(f"{folder} is no bundle", wanted="a model file, or a folder that slimdeploy export made")
-    return folder / str(read_json(folder / MANIFEST, what="bundle manifest")["model"]["file"])
+    return folder / str(read_manifest(folder)["model"]["file"])
 
 
 def row_of(name: str, artifact: Artifact, took: Measured | None = None) -> Row:
