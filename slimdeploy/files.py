@@ -21,7 +21,9 @@ else:
 JSON_LIMIT_BYTES = 256 << 20  # ten minutes of samples of ten models take some 100 MB
 TOML_LIMIT_BYTES = 512 << 10  # a fleet of a thousand boards takes 100 kB
 # What a damaged record raises where its parts are put together; each becomes one line that names the file.
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError, ZeroDivisionError)
+MALFORMED: tuple[type[Exception], ...] = (
+    UsageError, KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError, ZeroDivisionError,
+)  # fmt: skip
 
 _DEEPEST_KEY = 8  # dotted parts; the parser's time grows with their square
 _KEYS = re.compile(r"[^=\[\]{},#\n]+")  # what lies between the signs that end a key

@@ -14,6 +14,7 @@ from slimdeploy._progress import Progress
 from slimdeploy.accuracy import coco
 from slimdeploy.accuracy.boxes import Scorer, Scores, Truths
 from slimdeploy.accuracy.lanes import Lease, in_order, open_lanes
+from slimdeploy.backends.artifacts import require_finite_weights
 from slimdeploy.backends.outputs import require_finite, require_layout
 from slimdeploy.backends.protocol import INPUT, OUTPUT, Session
 from slimdeploy.backends.registry import backend_for
@@ -53,6 +54,7 @@ def score(
     """
     require_detector(artifact)
     dataset.require_classes(artifact.spec.classes)
+    require_finite_weights(artifact)
     with open_lanes(backend_for(artifact, backend, trust=trust), artifact) as sessions:
         return evaluate(sessions, artifact.spec, dataset, config, name=Path(artifact.path).name, scorer=scorer)
 

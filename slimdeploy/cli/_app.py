@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 
 from slimdeploy import __version__
+from slimdeploy.board.text import one_line
 from slimdeploy.cli import (
     _logs,
     bench,
@@ -99,6 +100,7 @@ def require_working_folder() -> None:
 def _told(error: BaseException, noted: list[int]) -> int:
     """Say what happened in one line and return its exit code; an error that is a bug is raised again."""
     if isinstance(error, _ParseError):
+        error.message = one_line(error.message)  # type: ignore[attr-defined]
         error.show()  # type: ignore[attr-defined]
         return int(error.exit_code)  # type: ignore[attr-defined]
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):

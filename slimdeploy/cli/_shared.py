@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from slimdeploy.board.text import printable, printable_lines
 from slimdeploy.cli import _logs, _streams
 from slimdeploy.errors import UsageError
 
@@ -61,11 +62,12 @@ def show(result: Mapping[str, Any], *, text: str, as_json: bool, complete: Path 
     """
     _logs.end_live_line()
     _streams.note_complete(complete)
-    typer.echo(json.dumps(result, indent=1, default=str) if as_json else text)
+    typer.echo(json.dumps(result, indent=1, default=str) if as_json else printable_lines(text))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows as aligned plain text; the first column is left-aligned, the others right-aligned."""
+    header, rows = list(map(printable, header)), [list(map(printable, row)) for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = []
     for row in [header, *rows]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slimdeploy._needs import needs, require
+from slimdeploy.bundle.manifest import read_manifest
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
-from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
+from slimdeploy.lineage import Input, file_input, stage_run, write_json
 from slimdeploy.records import Artifact, Row, as_json
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def model_file(place: Path) -> Path:
         return place
     if not (place / MANIFEST).exists():
         raise UsageError(f"{place} is no bundle", wanted="a model file, or a folder that slimdeploy export made")
-    return place / str(read_json(place / MANIFEST, what="bundle manifest")["model"]["file"])
+    return place / str(read_manifest(place)["model"]["file"])
 
 
 def row_of(name: str, artifact: Artifact, took: Measured | None = None) -> Row:
