@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from slimdeploy.board import trtexec, whole
 from slimdeploy.board.errors import SCHEMA, ArtifactError, DeviceError, MissingDependency
 from slimdeploy.board.tensorrt_calls import Request, build_plan
-from slimdeploy.board.text import SHOWN, printable
+from slimdeploy.board.text import SHOWN, one_line
 
 if TYPE_CHECKING:
     from slimdeploy.board.bundle import Bundle
@@ -201,7 +201,7 @@ def _run_trtexec(engines: Engines, key: Key, files: trtexec.Files) -> None:
     if ended.returncode != 0 or not files.engine.is_file():
         lines = ended.stdout.decode("utf-8", "replace").strip().split("\n")
         reason = next((line for line in lines if "[E]" in line), lines[-1])
-        raise DeviceError(f"trtexec could not build the engine: {printable(reason, SHOWN) or 'no word why'}")
+        raise DeviceError(f"trtexec could not build the engine: {one_line(reason, SHOWN) or 'no word why'}")
 
 
 def _key(bundle: Bundle, graph: Path, engines: Engines, tensorrt: str, gpu: str) -> Key:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Mapping
 
 from slimdeploy.board.errors import DeviceError
-from slimdeploy.board.text import SHOWN, printable
+from slimdeploy.board.text import SHOWN, one_line
 
 ROOT_VARIABLE = "SLIMDEPLOY_BOARD_ROOT"  # names a recorded root; whatever is read there is marked as simulated
 PROGRAM_FOLDERS = ("usr/bin", "usr/sbin", "usr/local/bin", "usr/src/tensorrt/bin", "bin", "sbin")
@@ -74,4 +74,4 @@ def this_machine(environment: Mapping[str, str]) -> Machine:
 
 
 def _last_line(text: str) -> str:
-    return printable((text.strip() or "no word").split("\n")[-1], SHOWN)
+    return one_line((text.strip() or "no word").split("\n")[-1], SHOWN)
