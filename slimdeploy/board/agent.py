@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from slimdeploy.board.errors import INTERRUPTED_EXIT_CODE, TERMINATED_EXIT_CODE, AgentError, DeviceError, UsageError
 from slimdeploy.board.machine import Machine, this_machine
 from slimdeploy.board.release_verbs import add_release_verbs
-from slimdeploy.board.text import printable
+from slimdeploy.board.text import printable_lines
 
 ENGINES = "engines"  # below the bundle, unless --cache names another folder
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         failed = DeviceError(f"the system refused: {error}")
     _written(json.dumps(failed.as_json()) if arguments.json else "")
-    sys.stderr.write(f"agent: {printable(str(failed))}\n")
+    sys.stderr.write(f"agent: {failed}\n")
     return failed.exit_code
 
 
@@ -57,7 +57,7 @@ def _run_verb(arguments: argparse.Namespace, *, stdout_is_closed: bool) -> int:
         raise UsageError("stdout is closed", wanted="somewhere to write to", do="name a file with --out")
     with _ending_in_order():
         outcome, text = arguments.verb(arguments, this_machine(os.environ))
-    shown = json.dumps(outcome) if arguments.json else "\n".join(map(printable, text.split("\n")))
+    shown = json.dumps(outcome) if arguments.json else printable_lines(text)
     wrong = "stdout is closed" if stdout_is_closed else _written(shown)
     if not wrong:
         return 0
