@@ -34,7 +34,7 @@ from slimdeploy.stages.train import train
 from slimdeploy.yolo import checkpoint, heads, reconstruct
 
 SHARES = (0.6, 0.85, 0.94, 0.98)  # of the multiply-accumulates
-ERRORS = (0.0, 0.02, 0.05, 0.1)  # of each input, as a share of its root mean square
+ERRORS = (0.0, reconstruct.NOISE, 0.05)  # of each input, as a share of its root mean square
 IMAGES = 16  # on which half precision is tried
 MOST_TIMES, MOST_POINTS = 2.0, 0.5  # the bars
 
@@ -125,7 +125,7 @@ def judged(
 def bars(rows: list[dict[str, Any]], dense: dict[str, float]) -> list[str]:
     """Return the bars that were missed, in words."""
     missed = []
-    used = [row for row in rows if row["error"] == 0.05]
+    used = [row for row in rows if row["error"] == ERRORS[1]]
     plain = {row["share"]: row["map50_95"][1] for row in rows if row["error"] == 0.0}
     for row in used:
         times = row["half_relative"] / dense["half_relative"]

@@ -36,7 +36,7 @@ from slimdeploy.yolo.coupling import convolutions_of, norms_of
 from slimdeploy.yolo.moments import Moments, can_be_fitted, matrix_of, ridged, set_matrix
 from slimdeploy.yolo.places import at_objects, best_scores, evenly, patches, pick
 
-NOISE = 0.05  # error of each input that weights are fitted for, as a share of its root mean square: see prune_fit.py
+NOISE = 0.02  # error of each input that weights are fitted for, as a share of its root mean square: see prune_fit.py
 CONSTANT = 1e-9  # share of the mean square of a layer's outputs below which their variance is rounding
 
 
