@@ -206,6 +206,9 @@ class PruneConfig:
         reconstruct_images: training images of the data set on which the weights that stay are fitted anew, so that
             each layer gives what it gave before the cut; at most, of a large network fewer. 0, or no data set,
             leaves the weights as they are.
+        least_agreement: least F1 score of what the cut network finds against what the whole one finds, once its weights
+            are fitted; below it the cut is refused. 0 refuses none.
+        good_agreement: the same below which there is a warning.
         seed: of the criterion `random`.
     """
 
@@ -225,6 +228,8 @@ class PruneConfig:
     samples: int = 120
     images: int = 32
     reconstruct_images: int = 128
+    least_agreement: float = 0.25
+    good_agreement: float = 0.75
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -241,6 +246,8 @@ class PruneConfig:
         _check(self.criterion in (*CRITERIA, ""), f"a criterion {self.criterion!r}", f"one of {', '.join(CRITERIA)}")
         _check(self.precision in PRECISIONS, f"a precision {self.precision!r}", f"one of {', '.join(PRECISIONS)}")
         _check(0 <= self.least_share <= 1, f"a least share of {self.least_share}", "0 to 1")
+        _check(0 <= self.least_agreement <= 1, f"a least agreement of {self.least_agreement}", "0 to 1")
+        _check(0 <= self.good_agreement <= 1, f"a good agreement of {self.good_agreement}", "0 to 1")
         _check(self.attempts >= 1 and self.images >= 1, f"{self.attempts} attempts, {self.images} images", "1 or more")
         _check(self.samples >= 6, f"{self.samples} samples", "6 or more, one a round")
         fitted = self.criterion != "reconstruction" or self.reconstruct_images > 0
@@ -468,7 +475,12 @@ class BenchConfig:
     val: ValConfig = field(default_factory=ValConfig)
 
     def __post_init__(self) -> None:
-        _check(self.samples >= self.rounds >= 1, f"{self.samples} samples in {self.rounds} rounds", "1 a round")
+        _check(self.rounds >= 1, f"{self.rounds} rounds", "1 or more")
+        _check(
+            self.samples >= self.rounds,
+            f"{self.samples} samples in {self.rounds} rounds",
+            f"{self.rounds} or more samples, one a round",
+        )
         _check(self.threads >= 0, f"{self.threads} threads", "0 or more")
         _check(self.duration_s >= 0, f"a duration of {self.duration_s} s", "0 or more")
         _check(self.fps >= 0, f"{self.fps} frames a second", "more than 0")

@@ -10,6 +10,7 @@ import unicodedata
 from typing import Any
 
 LONGEST = 600  # characters of a part of a message; a path of a deep folder still fits
+SHOWN = 300  # characters of a text from another machine in a message
 LONGEST_VALUE = 120  # characters of a value that a message quotes
 _TAIL = 3  # a third of what is kept of a long text is its end
 

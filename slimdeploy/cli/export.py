@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slimdeploy.cli._shared import ConfigOption, JsonOption, OutOption, TrustOption, show
+from slimdeploy.cli._shared import ConfigOption, JsonOption, OutOption, TrustOption, require_data_set, show
 from slimdeploy.configs import ExportConfig, build
 from slimdeploy.errors import UsageError
 
@@ -79,6 +79,7 @@ def command(
     if settings.precision != "int8":
         refuse_int8_settings(flags, settings.precision)
     board = load_target(target)
+    require_data_set(data)
     folder = export(weights, board, settings, out, data=data, trust=trust)
     manifest = read_manifest(folder)
     then = next_step(board, manifest["graphs"][0], folder.as_posix())
@@ -184,7 +185,8 @@ def _accuracy(told: dict[str, Any] | None) -> str:
     if told is None:
         return "what int8 loses was not measured; --max-drop 0.5 does, and holds it to half a point"
     drops = ", ".join(
-        f"{file} {told['map50_95'][file]:.4f} ({-drop:+.2f})" for file, drop in told["drop_points"].items()
+        f"{file} {told['map50_95'][file]:.4f} (loses {drop:.2f} points{_interval(told, file)})"
+        for file, drop in told["drop_points"].items()
     )
     line = f"fp32 {told['fp32_map50_95']:.4f}, {drops} on {told['images']} images of {told['data']}"
     if not told["returned"]:
@@ -192,6 +194,12 @@ def _accuracy(told: dict[str, Any] | None) -> str:
     return (
         f"{line}; {len(told['returned'])} layers returned to float with {told['returned_share']:.1%} of the arithmetic"
     )
+
+
+def _interval(accuracy: dict[str, Any], file: str) -> str:
+    """Return the interval of a loss, which manifests of older versions lack."""
+    ends = accuracy.get("drop_interval", {}).get(file)
+    return "" if ends is None else " [{:.2f}, {:.2f}]".format(*ends)
 
 
 def _parser(board: dict[str, str]) -> str:
