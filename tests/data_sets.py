@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 CLASSES = ("car", "van")
+SIDE = 64
 ROW = "0 0.5 0.5 0.2 0.2\n"
 
 
@@ -41,3 +42,20 @@ def write_set(folder: Path, count: int = 3) -> Path:
         for number in range(count):
             write_labelled(folder, split, f"{number}.jpg", f"{number % 2} 0.5 0.5 0.2 0.2\n", seed + number)
     return write_yaml(folder)
+
+
+def write_shapes(folder: Path, split: str, count: int, seed: int) -> None:
+    """Write images that each hold one bright square or bar, with its label."""
+    rng = np.random.default_rng(seed)
+    (folder / "images" / split).mkdir(parents=True)
+    (folder / "labels" / split).mkdir(parents=True)
+    for i in range(count):
+        label = i % 2
+        width, height = (16, 16) if label == 0 else (32, 10)
+        x, y = (int(v) for v in rng.integers(0, SIDE - 32, 2))
+        image = rng.integers(0, 60, (SIDE, SIDE, 3), dtype=np.uint8)
+        image[y : y + height, x : x + width] = 220
+        cv2.imwrite(str(folder / "images" / split / f"{i}.png"), image)
+        box = ((x + width / 2) / SIDE, (y + height / 2) / SIDE, width / SIDE, height / SIDE)
+        text = f"{label} " + " ".join(f"{v:.5f}" for v in box) + "\n"
+        (folder / "labels" / split / f"{i}.txt").write_text(text, encoding="utf-8")

@@ -51,6 +51,18 @@ def refuse_beside_resume(flags: Mapping[str, Any]) -> None:
             )
 
 
+def require_data_set(data: Path | None) -> None:
+    """Read a data set's YAML, where one is named, before seconds of imports are spent.
+
+    Raises:
+        DataError: it is missing or is no data set.
+    """
+    if data is not None:
+        from slimdeploy.data.dataset_yaml import read_settings
+
+        read_settings(data)
+
+
 def show(result: Mapping[str, Any], *, text: str, as_json: bool, complete: Path | str = "") -> None:
     """Print a verb's result to stdout: one JSON object, or the text for a person.
 

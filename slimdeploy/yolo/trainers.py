@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from ultralytics.engine import trainer as ultralytics_trainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
@@ -37,6 +38,7 @@ SMALLEST_STRIDE = 32
 _EPOCH_STRIDE = 1_000_003  # a prime, so that seeds of epochs and of trainings do not meet
 
 log = logging.getLogger("slimdeploy.train")
+ultralytics_trainer.check_amp = compute.amp_works  # its own asks a host for a network to try
 
 
 class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
