@@ -246,7 +246,7 @@ def _child(verb: Verb, place: Path, out: Path, aimed_at: int, *, again: bool) ->
 def _shorten_latency() -> None:
     from slimdeploy.cli import latency
 
-    real, short = latency.build, {"layer_s": 1e-3, "wholes": 1, "samples": 10}
+    real, short = latency.build, {"layer_s": 1e-3, "wholes": 2, "samples": 10}
 
     def build(kind: Any, flags: dict[str, Any], *more: dict[str, Any]) -> Any:
         if "network" not in flags:  # the settings of a board

@@ -11,6 +11,7 @@ from slimdeploy._needs import needs
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
+from slimdeploy.outputs import refuse_existing
 from slimdeploy.records import Artifact, Row, as_json
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def bench(
         OutputExists: `out` is there already.
         UsageError: a model is no detector, and there is data or whole frames are to be timed.
     """
+    refuse_existing(out)
     with needs("onnx"):
         from slimdeploy.accuracy.evaluate import require_detector, require_scorable
         from slimdeploy.backends.artifacts import read_artifact

@@ -10,7 +10,7 @@ from slimdeploy._needs import needs
 from slimdeploy.configs import FinetuneConfig
 from slimdeploy.errors import CheckpointError, UsageError
 from slimdeploy.lineage import WORK, file_input
-from slimdeploy.stages._training import Request, keep_weights, resume, training_run
+from slimdeploy.stages._training import Request, keep_weights, refuse_complete, resume, training_run
 
 if TYPE_CHECKING:
     from slimdeploy.records import Checkpoint
@@ -50,6 +50,7 @@ def finetune(
         StageFailed: training broke down.
         UsageError: there is a teacher, and new weights were asked for: a control learns from the data alone.
     """
+    refuse_complete(out)
     with needs("train"):
         from slimdeploy.data.dataset import read_dataset
         from slimdeploy.yolo import checkpoint, training

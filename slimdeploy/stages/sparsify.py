@@ -11,7 +11,7 @@ from slimdeploy._needs import needs
 from slimdeploy.configs import MOMENTUM, SparsifyConfig, strength_at
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import WORK, file_input
-from slimdeploy.stages._training import Request, keep_weights, resume, training_run
+from slimdeploy.stages._training import Request, keep_weights, refuse_complete, resume, training_run
 
 NAME = "sparsify"
 OUTPUT = "sparse.pt"
@@ -45,6 +45,7 @@ def sparsify(weights: Path, data: Path, config: SparsifyConfig, out: Path, *, tr
 
     Source: Liu et al., "Learning Efficient Convolutional Networks through Network Slimming", ICCV 2017.
     """
+    refuse_complete(out)
     with needs("train"):
         from slimdeploy.data.dataset import read_dataset
         from slimdeploy.yolo import checkpoint, gammas, progress, training

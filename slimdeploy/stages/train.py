@@ -8,7 +8,7 @@ from pathlib import Path
 from slimdeploy._needs import needs
 from slimdeploy.configs import DenseConfig
 from slimdeploy.lineage import WORK
-from slimdeploy.stages._training import Request, keep_weights, resume, training_run
+from slimdeploy.stages._training import Request, keep_weights, refuse_complete, resume, training_run
 
 NAME = "train"
 OUTPUT = "dense.pt"
@@ -34,6 +34,7 @@ def train(data: Path, config: DenseConfig, out: Path) -> Path:
         OutputExists: `out` is there already.
         StageFailed: training broke down.
     """
+    refuse_complete(out)
     with needs("train"):
         from slimdeploy.data.dataset import read_dataset
         from slimdeploy.yolo import training
