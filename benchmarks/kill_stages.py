@@ -94,7 +94,7 @@ class Verb:
     out: str = "out"
     again: tuple[str, ...] = ()
     goes_on: bool = False
-    weight: int = 4
+    weight: int = 8
 
 
 @dataclass(kw_only=True)
@@ -112,27 +112,28 @@ def verbs(base: Path) -> list[Verb]:
     recipe, model = str(base / "recipe.toml"), str(base / "bundle" / "model.fp32.onnx")
     scored = str(base / "scored")
     return [
-        Verb(name="train", argv=("train", "--data", data, *SMALL, "--out", "OUT")),
-        Verb(name="sparsify", argv=("sparsify", dense, "--data", data, *SMALL, "--sr", "0.1", "--out", "OUT")),
-        Verb(name="finetune", argv=("finetune", dense, "--data", data, *SMALL, "--out", "OUT"), weight=6),
-        Verb(name="prune", argv=("prune", dense, "--channels", "0.3", "--imgsz", "64", "--out", "OUT")),
+        Verb(name="train", argv=("train", "--data", data, *SMALL, "--out", "OUT"), weight=3),
+        Verb(name="sparsify", argv=("sparsify", dense, "--data", data, *SMALL, "--sr", "0.1", "--out", "OUT"),
+             weight=3),
+        Verb(name="finetune", argv=("finetune", dense, "--data", data, *SMALL, "--out", "OUT"), weight=5),
+        Verb(name="prune", argv=("prune", dense, "--channels", "0.3", "--imgsz", "64", "--out", "OUT"), weight=5),
         Verb(name="latency", argv=("latency", dense, "--target", "cpu", "--imgsz", "64", "--out", "OUT"),
-             out="table.json"),
+             out="table.json", weight=2),
         Verb(name="export", argv=("export", dense, "--config", recipe, "--imgsz", "64", "--with", "deepstream,triton",
-                                  "--out", "OUT")),
-        Verb(name="bench", argv=("bench", model, "--config", recipe, "--out", "OUT")),
-        Verb(name="val --out", argv=("val", model, "--data", data, "--imgsz", "64", "--out", "OUT")),
-        Verb(name="compare --html", argv=("compare", scored, "--html", "OUT"), out="page.html"),
-        Verb(name="compare --out", argv=("compare", scored, "--out", "OUT")),
+                                  "--out", "OUT"), weight=4),
+        Verb(name="bench", argv=("bench", model, "--config", recipe, "--out", "OUT"), weight=3),
+        Verb(name="val --out", argv=("val", model, "--data", data, "--imgsz", "64", "--out", "OUT"), weight=5),
+        Verb(name="compare --html", argv=("compare", scored, "--html", "OUT"), out="page.html", weight=6),
+        Verb(name="compare --out", argv=("compare", scored, "--out", "OUT"), weight=6),
         Verb(name="bundle pack", argv=("bundle", "pack", bundle, "--out", "OUT"), out="packed.tar.zst"),
         Verb(name="bundle pack, folder", argv=("bundle", "pack", str(base / "packed.tar.zst"), "--out", "OUT")),
         Verb(name="bundle sign", argv=("bundle", "sign", bundle, "--key", str(base / "key"), "--out", "OUT"),
              out="signed.tar.zst"),
         Verb(name="visdrone", argv=("visdrone", str(base / "raw"), "--tile", "64", "--out", "OUT")),
-        Verb(name="ship", argv=("ship", bundle, "--to", "local:OUT"), out="board", goes_on=True),
-        Verb(name="run", argv=("run", recipe, "--out", "OUT"), goes_on=True, weight=3),
+        Verb(name="ship", argv=("ship", bundle, "--to", "local:OUT"), out="board", goes_on=True, weight=4),
+        Verb(name="run", argv=("run", recipe, "--out", "OUT"), goes_on=True, weight=2),
         Verb(name="search", argv=("search", str(base / "search.toml"), "--out", "OUT"),
-             again=("search", "--resume", "--out", "OUT"), goes_on=True, weight=2),
+             again=("search", "--resume", "--out", "OUT"), goes_on=True, weight=1),
         Verb(name="demo --quick", argv=("demo", "--quick", "--out", "OUT"), goes_on=True, weight=1),
     ]  # fmt: skip
 
@@ -246,7 +247,7 @@ def _child(verb: Verb, place: Path, out: Path, aimed_at: int, *, again: bool) ->
 def _shorten_latency() -> None:
     from slimdeploy.cli import latency
 
-    real, short = latency.build, {"layer_s": 1e-3, "wholes": 1, "samples": 10}
+    real, short = latency.build, {"layer_s": 1e-3, "wholes": 2, "samples": 10}
 
     def build(kind: Any, flags: dict[str, Any], *more: dict[str, Any]) -> Any:
         if "network" not in flags:  # the settings of a board

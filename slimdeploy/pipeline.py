@@ -296,7 +296,10 @@ def ensure(step: Step, root: Path) -> Path:
 
 def _drop_unfinished(folder: Path, step: Step) -> None:
     """Remove an unfinished training of other settings; one of the same settings goes on."""
-    began = unfinished_fingerprint(folder)
+    try:
+        began = unfinished_fingerprint(folder)
+    except UsageError as error:  # nobody could go on with it
+        began = str(error)
     if began and began != fingerprint(step.stage, step.config, step.inputs):
         log.info("%s: an unfinished training with other settings is dropped", step.folder)
         shutil.rmtree(partial_of(folder))

@@ -54,8 +54,8 @@ def write_bundle(folder: Path, out: Path) -> Path:
         OutputExists: `out` is there already.
         MissingDependency: a `.tar.zst` needs the extra `ship`.
     """
-    names = bundle_names(verify(folder), folder)
     refuse_existing(out)
+    names = bundle_names(verify(folder), folder)
     if not out.name.endswith(SUFFIX):
         with whole_folder(out) as partial:
             for name in names:

@@ -80,7 +80,9 @@ def pack(bundle: BundleArgument, out: NewBundleOption, json: JsonOption = False)
     Example: slimdeploy bundle pack bundle --out bundle.tar.zst
     """
     from slimdeploy.bundle.archive import opened, write_bundle
+    from slimdeploy.outputs import refuse_existing
 
+    refuse_existing(out)
     with opened(bundle) as folder:
         written = write_bundle(folder, out)
     show({"bundle": str(written)}, text=f"packed: {written}", as_json=json, complete=written)

@@ -35,6 +35,7 @@ from slimdeploy.data.visdrone import (
 )
 from slimdeploy.errors import StageFailed
 from slimdeploy.lineage import Input, stage_run, write_json
+from slimdeploy.outputs import refuse_existing
 
 log = logging.getLogger("slimdeploy.data")
 
@@ -80,6 +81,7 @@ def convert(folder: Path, config: VisdroneConfig, out: Path) -> dict[str, Any]:
         DataError: the download is damaged; nothing is written.
         OutputExists: `out` is there already.
     """
+    refuse_existing(out)
     sources = visdrone.read_download(folder)
     inputs = {"data": Input(NAME, visdrone.fingerprint(sources))}
     with stage_run("visdrone", config=config, inputs=inputs, out=out) as run:

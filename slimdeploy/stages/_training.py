@@ -70,8 +70,7 @@ def training_run(request: Request) -> Iterator[Run]:
         OutputExists: `request.out` is there already, or a training with other settings is unfinished beside it.
         UsageError: another process trains in that folder now.
     """
-    finish_resumable(request.out)
-    refuse_existing(request.out)  # before the lock is waited for
+    refuse_complete(request.out)  # before the lock is waited for
     with alone_at(lock_beside(request.out), wait_s=LOCK_TIMEOUT_S, busy=lambda: _busy(request.out)):
         if request.out.exists():
             raise output_exists(request.out, "another process has just finished it")
@@ -89,6 +88,12 @@ def training_run(request: Request) -> Iterator[Run]:
             except (SlimdeployError, KeyboardInterrupt):
                 _leave(run.folder, request.stage)
                 raise
+
+
+def refuse_complete(out: Path) -> None:
+    """Raise, before any work is done, where a training cannot make its output; see `outputs.refuse_existing`."""
+    finish_resumable(out)
+    refuse_existing(out)
 
 
 def _busy(out: Path) -> UsageError:

@@ -12,6 +12,7 @@ from slimdeploy.bundle.manifest import read_manifest
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import Input, file_input, stage_run, write_json
+from slimdeploy.outputs import refuse_existing
 from slimdeploy.records import Artifact, Row, as_json
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def bench(
     """
     from slimdeploy.data.dataset import read_dataset
 
+    refuse_existing(out)
     require("onnx")
     dataset = read_dataset(data) if data else None
     with needs("onnx"):  # seconds of imports, for which nobody waits who named the wrong file

@@ -10,7 +10,7 @@ from slimdeploy._needs import needs, require
 from slimdeploy.configs import FinetuneConfig
 from slimdeploy.errors import CheckpointError, UsageError
 from slimdeploy.lineage import WORK, file_input
-from slimdeploy.stages._training import Request, keep_weights, resume, training_run
+from slimdeploy.stages._training import Request, keep_weights, refuse_complete, resume, training_run
 
 if TYPE_CHECKING:
     from slimdeploy.records import Checkpoint
@@ -52,6 +52,7 @@ def finetune(
     """
     from slimdeploy.data.dataset import read_dataset
 
+    refuse_complete(out)
     require("train")
     if config.scratch and teacher is not None:
         raise UsageError("both new weights and a teacher", wanted="--scratch or --teacher")

@@ -11,7 +11,7 @@ from slimdeploy._needs import needs, require
 from slimdeploy.configs import MOMENTUM, SparsifyConfig, strength_at
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import WORK, file_input
-from slimdeploy.stages._training import Request, keep_weights, resume, training_run
+from slimdeploy.stages._training import Request, keep_weights, refuse_complete, resume, training_run
 
 NAME = "sparsify"
 OUTPUT = "sparse.pt"
@@ -47,6 +47,7 @@ def sparsify(weights: Path, data: Path, config: SparsifyConfig, out: Path, *, tr
     """
     from slimdeploy.data.dataset import read_dataset
 
+    refuse_complete(out)
     require("train")
     dataset = read_dataset(data)
     dataset.require_trainable()

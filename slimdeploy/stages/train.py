@@ -8,7 +8,7 @@ from pathlib import Path
 from slimdeploy._needs import needs, require
 from slimdeploy.configs import DenseConfig
 from slimdeploy.lineage import WORK
-from slimdeploy.stages._training import Request, keep_weights, resume, training_run
+from slimdeploy.stages._training import Request, keep_weights, refuse_complete, resume, training_run
 
 NAME = "train"
 OUTPUT = "dense.pt"
@@ -36,6 +36,7 @@ def train(data: Path, config: DenseConfig, out: Path) -> Path:
     """
     from slimdeploy.data.dataset import read_dataset
 
+    refuse_complete(out)
     require("train")
     dataset = read_dataset(data)
     dataset.require_trainable()

@@ -13,12 +13,14 @@ import pytest
 
 from slimdeploy._alone import lock_beside
 from slimdeploy._leftovers import temporary_name
-from slimdeploy.configs import FinetuneConfig
+from slimdeploy.configs import DenseConfig, FinetuneConfig, SparsifyConfig
 from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.lineage import REQUEST, WORK, Input, partial_of
 from slimdeploy.stages import _training
 from slimdeploy.stages._training import Request, training_run
-from slimdeploy.stages.finetune import resume_finetune
+from slimdeploy.stages.finetune import finetune, resume_finetune
+from slimdeploy.stages.sparsify import sparsify
+from slimdeploy.stages.train import train as train_dense
 
 INPUTS = {"weights": Input("pruned.pt", "a" * 64), "data": Input("data.yaml", "b" * 64)}
 QUICK = ["--epochs", "1", "--imgsz", "64", "--batch", "8", "--device", "cpu"]
@@ -160,6 +162,20 @@ def test_whoever_waits_while_another_process_finishes_is_told_so(tmp_path):
     waiting.join()
     assert "exists" in str(failures[0])
     assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("verb", ["train", "sparsify", "finetune"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path, verb):
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    weights, data = tmp_path / "no.pt", tmp_path / "no.yaml"
+    calls = {
+        "train": lambda: train_dense(data, DenseConfig(), tmp_path / "link"),
+        "sparsify": lambda: sparsify(weights, data, SparsifyConfig(), tmp_path / "link"),
+        "finetune": lambda: finetune(weights, data, FinetuneConfig(), tmp_path / "link"),
+    }
+    with pytest.raises(OutputExists, match=r"is a link to .*missing, which is not there"):
+        calls[verb]()
+    assert (tmp_path / "link").is_symlink()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends processes in another way")

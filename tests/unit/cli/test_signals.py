@@ -87,6 +87,7 @@ def lives(pid: int) -> bool:
 def test_a_signal_in_the_middle_of_a_stage_unwinds_it(tmp_path, number, code, said):
     with begin(AT_WORK, tmp_path) as process:
         worker = int(process.stderr.readline())
+        time.sleep(0.1)  # it may still be about to write, and write again if that is interrupted
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == code
