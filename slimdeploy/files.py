@@ -103,6 +103,13 @@ def read_toml(path: Path, *, what: str = "recipe", wanted: str = "a TOML file; e
     return parse_toml(read_bytes(path, what=what, limit_bytes=TOML_LIMIT_BYTES, wanted=wanted), where=str(path))
 
 
+def why_malformed(error: Exception) -> str:
+    """Return what one of `MALFORMED` says, for a message that names the file."""
+    if isinstance(error, UsageError):
+        return f"{error.wrong}{f' (wanted: {error.wanted})' if error.wanted else ''}"
+    return f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+
+
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
