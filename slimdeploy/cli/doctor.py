@@ -31,6 +31,7 @@ VERBS: Mapping[str, str] = {
     "ship": "",
     "demo": "train",
     "visdrone": "onnx",
+    "data": "onnx",
     "targets": "",
     "doctor": "",
 }
