@@ -8,6 +8,7 @@ from typing import Any, Mapping
 
 from slimdeploy.board import whole
 from slimdeploy.board.errors import ArtifactError, UsageError
+from slimdeploy.board.names import wrong_names
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,33 @@ def _require(manifest: Mapping[str, Any], path: Path) -> None:
     """Raise ArtifactError unless a manifest has the parts that are used here."""
     try:
         shape, model = manifest["input"]["shape"], manifest["model"]
-        whole = (
+        fits = (
             len(shape) == 4
-            and all(isinstance(side, int) and side > 0 for side in shape)
+            and all(isinstance(side, int) and 0 < side <= _LARGEST for side in shape)
             and all(isinstance(model[name], str) for name in ("file", "precision", "task"))
             and isinstance(model["classes"], list)
             and isinstance(manifest["files"], dict)
+            and _has_graphs(manifest)
         )
     except (KeyError, TypeError):
-        whole = False
-    if not whole:
+        fits = False
+    if not fits:
         raise ArtifactError(f"{path} lacks what feeds the model", wanted="a whole manifest", do="export it again")
+    wrong = wrong_names(model["classes"])
+    if wrong:
+        raise ArtifactError(f"{path}: {wrong}", wanted="different class names, each in one line", do="export it again")
+
+
+def _has_graphs(manifest: Mapping[str, Any]) -> bool:
+    """Return whether what a manifest says of graphs, a recommendation and its target has the form that is read here."""
+    graphs, recommended, target = (manifest.get(key, kind()) for key, kind in _FORMS)
+    return (
+        all(isinstance(part, kind) for part, (_, kind) in zip((graphs, recommended, target), _FORMS))
+        and all(isinstance(one, dict) and {str} == {type(one[key]) for key in ("file", "precision")} for one in graphs)
+        and isinstance(recommended.get("file", ""), str)
+        and all(isinstance(target.get(key, ""), str) for key in ("name", "title", "kind", "runtime"))
+    )
+
+
+_FORMS: tuple[tuple[str, type[Any]], ...] = (("graphs", list), ("recommendation", dict), ("target", dict))
+_LARGEST = 1 << 16  # of a side of the input

@@ -119,7 +119,7 @@ def read_golden(bundle: Bundle, graph: str = "") -> Golden:
             box_px=float(limits["box_px"]),
             score=float(limits["score"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged: {error}", do="export it again") from error
 
 
@@ -183,8 +183,12 @@ def read_record(bundle: Bundle, graph: str = "") -> Mapping[str, Any]:
     """Return what must be found in the golden input by a graph; where nothing is told of it, by the model's own."""
     try:
         told = json.loads(bundle.file(EXPECTED).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged: {error}", do="export it again") from error
     if not isinstance(told, dict) or told.get("schema") != SCHEMA:
         raise ArtifactError(f"{EXPECTED} of {bundle.folder} is of another schema", wanted=f"schema {SCHEMA}")
-    return dict(told.get(BY_GRAPH, {}).get(graph, told))
+    by_graph = told.get(BY_GRAPH, {})
+    record = by_graph.get(graph, told) if isinstance(by_graph, dict) else None
+    if not isinstance(record, dict):
+        raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged", wanted="a record for a graph")
+    return record
