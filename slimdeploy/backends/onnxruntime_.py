@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from slimdeploy._cores import usable_cores
 from slimdeploy.backends.protocol import Tensors
 from slimdeploy.errors import ArtifactError, MissingDependency
 from slimdeploy.files import MALFORMED
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Artifact, LayerTime
 
 _KERNEL = "_kernel_time"  # what ONNX Runtime's profiler adds to the name of a node
@@ -66,7 +66,7 @@ class OnnxRuntime:
         """Return the mean time of each node over some calls, in the order that they run; the first call is left out."""
         options = _options(threads or usable_cores())
         options.enable_profiling = True
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = self._load(artifact, options)
             try:

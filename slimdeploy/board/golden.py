@@ -110,6 +110,8 @@ def read_golden(bundle: Bundle, graph: str = "") -> Golden:
             labels=np.array(told["classes"], dtype=np.int64),
         )
         limits = told["tolerance"]
+        if not len(boxes.xyxy) == len(boxes.scores) == len(boxes.labels):
+            raise ValueError("boxes, scores and classes differ in number")
         return Golden(
             image=image,
             boxes=boxes,
@@ -172,7 +174,7 @@ def _only(boxes: Detections, chosen: np.ndarray) -> Detections:
 def _image(stream: BinaryIO, bundle: Bundle) -> Pixels:
     try:
         image = np.asarray(np.load(stream, allow_pickle=False))
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, OverflowError, MemoryError) as error:
         raise ArtifactError(f"{INPUT} of {bundle.folder} is damaged: {error}", do="export it again") from error
     if image.shape != (*bundle.imgsz, 3) or image.dtype != np.uint8:
         raise ArtifactError(f"{INPUT} of {bundle.folder} is no image of the input's size", do="export it again")
@@ -190,5 +192,5 @@ def read_record(bundle: Bundle, graph: str = "") -> Mapping[str, Any]:
     by_graph = told.get(BY_GRAPH, {})
     record = by_graph.get(graph, told) if isinstance(by_graph, dict) else None
     if not isinstance(record, dict):
-        raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged", wanted="a record for a graph")
+        raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged: {BY_GRAPH} is no table", do="export it again")
     return record

@@ -13,7 +13,6 @@ import logging
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from slimdeploy.bench.process import worker_environment
 from slimdeploy.errors import GateError
 from slimdeploy.fields import require
 from slimdeploy.files import MALFORMED, parse_json, read_bytes, why_malformed
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Target
 
 log = logging.getLogger("slimdeploy.bundle")
@@ -124,7 +124,7 @@ def check_graph(graph: Path, *, build: bool = False, timeout_s: float = TIMEOUT_
     """
     if missing := _why_not():
         return _not_run(missing)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         answer = Path(folder) / "answer.json"
         flags = ["--build"] if build else []
         command = [sys.executable, "-m", CHILD, str(graph.resolve()), str(answer), *flags]

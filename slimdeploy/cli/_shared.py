@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -12,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from slimdeploy.board.text import printable, printable_lines
+from slimdeploy.cli import _logs, _streams
 from slimdeploy.errors import UsageError
 
 Value = TypeVar("Value")
@@ -52,24 +51,30 @@ def refuse_beside_resume(flags: Mapping[str, Any]) -> None:
             )
 
 
-def show(result: Mapping[str, Any], *, text: str, as_json: bool) -> None:
-    """Print a verb's result to stdout: one JSON object, or the text for a person."""
+def require_data_set(data: Path | None) -> None:
+    """Read a data set's YAML, where one is named, before seconds of imports are spent.
+
+    Raises:
+        DataError: it is missing or is no data set.
+    """
+    if data is not None:
+        from slimdeploy.data.dataset_yaml import read_settings
+
+        read_settings(data)
+
+
+def show(result: Mapping[str, Any], *, text: str, as_json: bool, complete: Path | str = "") -> None:
+    """Print a verb's result to stdout: one JSON object, or the text for a person.
+
+    Args:
+        result: the object.
+        text: the text.
+        as_json: print the object.
+        complete: what the verb has made, to be named if nothing can be printed.
+    """
+    _logs.end_live_line()
+    _streams.note_complete(complete)
     typer.echo(json.dumps(result, indent=1, default=str) if as_json else printable_lines(text))
-
-
-class OneLine(logging.Formatter):
-    """Shows each message of the log in one line without control characters, whatever names stand in it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a message as it is shown."""
-        return printable_lines(super().format(record)) if record.exc_info else printable(record.getMessage())
-
-
-def log_handler() -> logging.Handler:
-    """Return what shows progress and warnings on stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine())
-    return handler
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -51,6 +51,7 @@ EXTRA_REMARKS: Mapping[str, str] = {
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "torch_pruning": ("torch-pruning",),
     "cv2": ("opencv-python", "opencv-python-headless"),
+    "PIL": ("pillow",),
     "yaml": ("PyYAML",),
     "tomli_w": ("tomli-w",),
     "faster_coco_eval": ("faster-coco-eval",),

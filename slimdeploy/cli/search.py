@@ -75,7 +75,7 @@ def start(
             if resume
             else run.start(_given(search, "SEARCH.toml"), folder, options, watch)
         )
-    show_end(view, json=json)
+    show_end(view, json=json, complete=folder)
 
 
 @app.command()
@@ -108,6 +108,7 @@ def best(
         text=f"trial {chosen.number}: {figures}\n\nrecipe: {recipe}\nbundle: {bundle}\n"
         f"to make it again: slimdeploy run {recipe} --out again",
         as_json=json,
+        complete=folder,
     )  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def _given(path: Path | None, name: str) -> Path:
     return path
 
 
-def show_end(view: View, *, json: bool) -> None:
+def show_end(view: View, *, json: bool, complete: Path | str = "") -> None:
     """Print how a search ended, and raise where it found nothing; with --json stdout gets one object all the same."""
     from slimdeploy.errors import SlimdeployError
     from slimdeploy.search.run import require_found
@@ -133,7 +134,12 @@ def show_end(view: View, *, json: bool) -> None:
         require_found(view)
     except SlimdeployError as error:
         failed = error
-    show({**as_document(view), **(failed.as_json() if failed else {})}, text=as_text(view), as_json=json)
+    show(
+        {**as_document(view), **(failed.as_json() if failed else {})},
+        text=as_text(view),
+        as_json=json,
+        complete=complete,
+    )
     if failed is None:
         return
     if not json:

@@ -247,7 +247,7 @@ def write_table(table: LatencyTable, path: Path) -> None:
         for kind, times in table.layers.items()
     ]
     wholes = [dataclasses.asdict(one) for one in table.wholes]
-    write_json(path, {"schema": SCHEMA, **plain, "wholes": wholes, "layers": layers})
+    write_json(path, {"schema": SCHEMA, **plain, "wholes": wholes, "layers": layers}, replace=False)
 
 
 def read_table(path: Path) -> LatencyTable:

@@ -37,8 +37,8 @@ def write_report(view: View, importances: Mapping[str, Mapping[str, float]], fol
     """
     (folder / RECIPES).mkdir(exist_ok=True)
     for one in view.having(DONE):
-        write_page(recipe_text(view.spec, one.values), recipe_path(folder, one))
-    write_page(as_html(view, importances, folder), folder / PAGE)
+        write_page(recipe_text(view.spec, one.values), recipe_path(folder, one), replace=True)
+    write_page(as_html(view, importances, folder), folder / PAGE, replace=True)
     return folder / PAGE
 
 

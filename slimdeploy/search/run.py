@@ -16,7 +16,7 @@ from slimdeploy.files import MALFORMED, read_toml, why_malformed
 from slimdeploy.lineage import read_json
 from slimdeploy.recipes import recipe_from
 from slimdeploy.search.drive import Driver
-from slimdeploy.search.folder import LOGS, PROGRESS_FILE, Folder, new_folder, only_here, open_folder
+from slimdeploy.search.folder import LOGS, PROGRESS_FILE, Folder, make_rooms, new_folder, only_here, open_folder
 from slimdeploy.search.local import Engine, LocalEngine
 from slimdeploy.search.page import write_report
 from slimdeploy.search.space import with_values
@@ -138,7 +138,8 @@ def status(out: Path, storage: str = "") -> View:
 
 def _drive(folder: Folder, options: Options, watch: Watch, *, create: bool) -> View:
     with only_here(folder.path):
-        engine, book = _opened(folder, options, create=create)
+        make_rooms(folder.path)
+        engine, book = _opened(folder, options, new=create)
         with contextlib.closing(book):
             with contextlib.closing(engine):
                 view = Driver(folder, book, engine, trust=options.trust, watch=watch, walk=options.walk).drive()
@@ -147,8 +148,12 @@ def _drive(folder: Folder, options: Options, watch: Watch, *, create: bool) -> V
         return view
 
 
-def _opened(folder: Folder, options: Options, *, create: bool) -> tuple[Engine, Book]:
-    """Return engine and study; a folder that was made for a search that cannot begin is removed."""
+def _opened(folder: Folder, options: Options, *, new: bool) -> tuple[Engine, Book]:
+    """Return engine and study; a folder that was made for a search that cannot begin is removed.
+
+    A search that was killed before it noted any progress may have no study yet, so that one is made then, too.
+    """
+    create = new or not (folder.path / PROGRESS_FILE).exists()
     try:
         engine = engine_for(folder, options)
         try:
@@ -157,7 +162,7 @@ def _opened(folder: Folder, options: Options, *, create: bool) -> tuple[Engine, 
             engine.close()
             raise
     except BaseException:
-        if create:
+        if new:
             shutil.rmtree(folder.path)
         raise
 

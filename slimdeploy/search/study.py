@@ -108,7 +108,9 @@ class Book:
             directions = ["maximize" if OBJECTIVES[name] else "minimize" for name in self.spec.objectives]
             name = f"slimdeploy-{folder}"
             if create:
-                study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+                study = optuna.create_study(
+                    storage=storage, study_name=name, directions=directions, load_if_exists=True
+                )
                 study.set_user_attr(IDENTITY, self.spec.identity)
                 study.set_user_attr(FOLDER, folder)
                 return study

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from slimdeploy.errors import UsageError
 from slimdeploy.fields import require
 from slimdeploy.files import MALFORMED, parse_json, read_bytes, why_malformed
 from slimdeploy.lineage import write_json
+from slimdeploy.outputs import whole_file
 
 LIMIT_BYTES = 16 << 20
 SETUP, STATE, FAILURE = "setup.json", "state.pt", "failure.json"
@@ -104,9 +104,5 @@ def _read(path: Path) -> dict[str, Any]:
 def _replace(path: Path, contents: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(contents, buffer)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        stream.write(buffer.getbuffer())
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    with whole_file(path, replace=True) as partial:
+        partial.write_bytes(buffer.getbuffer())

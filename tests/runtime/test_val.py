@@ -101,7 +101,7 @@ def test_a_model_that_gives_no_numbers_is_named(conv_model, data):
 def test_other_classes_end_it_before_anything_runs(two_models, data):
     data.write_text("val: images/val\nnames: [car, bus]\n", encoding="utf-8")
     error = val(*two_models, "--data", data).exception
-    assert "wanted: the network's classes ['car', 'van']" in str(error)
+    assert "class 1 is 'bus', not 'van'; wanted: the network's classes" in str(error)
 
 
 def test_files_of_the_same_name_are_told_apart():
