@@ -8,6 +8,7 @@ from typing import Any, Callable, Mapping
 
 from slimdeploy.board import whole
 from slimdeploy.board.errors import ArtifactError, UsageError
+from slimdeploy.board.names import wrong_names
 
 LONGEST_SIDE = 1 << 16  # of an input, in pixels or images
 
@@ -101,6 +102,9 @@ def _require(manifest: Mapping[str, Any], path: Path) -> None:
             wanted="a whole manifest",
             do="export it again",
         )
+    said = wrong_names(manifest["model"]["classes"])
+    if said:
+        raise ArtifactError(f"{path}: {said}", wanted="different class names, each in one line", do="export it again")
 
 
 def _is_input(value: Any) -> bool:
