@@ -65,7 +65,7 @@ def finetune(
         inputs["teacher"], paths["teacher"] = file_input(teacher), teacher
     with training_run(Request(stage=NAME, config=config, inputs=inputs, paths=paths, out=out)) as run:
         start = training.with_new_weights(module, seed=config.seed) if config.scratch else module
-        trained = training.train(start, data, config, run.folder / WORK, teacher=teacher)
+        trained = training.train(start, data, config, run.folder / WORK, teacher=teacher, trust=trust)
         keep_weights(trained, run, name=OUTPUT, which="best")
     return out / OUTPUT
 

@@ -86,6 +86,7 @@ def train(
     folder: Path,
     *,
     teacher: Path | None = None,
+    trust: bool = False,
     keep: str = "best",
 ) -> Trained:
     """Train a detector in its present shape, or go on where an earlier process stopped in this folder.
@@ -96,6 +97,7 @@ def train(
         config: how to train; a SparsifyConfig brings its penalty.
         folder: an existing folder to work in; empty, or of a training with the same arguments.
         teacher: checkpoint to distil from.
+        trust: open the teacher even if it holds unknown objects.
         keep: `best` or `last`: which epoch's weights to return.
 
     Raises:
@@ -106,7 +108,7 @@ def train(
         raise UsageError(f"a network for the task {module.task!r}", wanted="a detector")
     process.keep_freed_memory()
     if not progress.has_setup(folder):
-        progress.write_setup(folder, first_setup(config, teacher))
+        progress.write_setup(folder, first_setup(config, teacher, trust=trust))
     while not (progress.read_state(folder) or {}).get("finished"):
         failure = _attempt(module, data, config, folder, teacher)
         if failure is not None:
@@ -135,7 +137,7 @@ def trained(module: nn.Module, config: TrainConfig, folder: Path, *, keep: str) 
     )
 
 
-def first_setup(config: TrainConfig, teacher: Path | None) -> progress.Setup:
+def first_setup(config: TrainConfig, teacher: Path | None, *, trust: bool = False) -> progress.Setup:
     """Return how the first attempt of a training goes about it."""
     on_cpu = _device(config) == "cpu"
     penalty = {}
@@ -147,6 +149,7 @@ def first_setup(config: TrainConfig, teacher: Path | None) -> progress.Setup:
         workers=config.workers,
         compute=compute.cpu_format() if on_cpu and config.amp and teacher is None else "float32",
         penalty=penalty,
+        trust=trust,
     )
 
 
