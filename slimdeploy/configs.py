@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from slimdeploy.board.frames import is_live
+from slimdeploy.board.text import brief
 from slimdeploy.errors import UsageError
+from slimdeploy.fields import hints, mismatch
 from slimdeploy.records import PRECISIONS
 
 Config = TypeVar("Config")
@@ -17,6 +19,24 @@ Config = TypeVar("Config")
 def _check(holds: bool, wrong: str, wanted: str) -> None:
     if not holds:
         raise UsageError(wrong, wanted=wanted)
+
+
+LARGEST_SIDE_PX = 16384  # of an input; what is larger does not fit into memory anyway
+LARGEST_SEED = 2**32 - 1  # that numpy takes
+
+
+def _check_seed(seed: int) -> None:
+    _check(0 <= seed <= LARGEST_SEED, f"a seed of {seed}", f"0 to {LARGEST_SEED}")
+
+
+def _check_side(side: int) -> None:
+    fits = 32 <= side <= LARGEST_SIDE_PX and side % 32 == 0
+    _check(fits, f"an input size of {side}", f"a multiple of 32, up to {LARGEST_SIDE_PX}")
+
+
+def _check_least(least: float, **settings: float) -> None:
+    for name, value in settings.items():
+        _check(value >= least, f"{name} is {value}", f"{least} or more")
 
 
 MOMENTUM = 0.937  # of SGD, and beta1 of AdamW: ultralytics' own
@@ -65,10 +85,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check(self.epochs >= 1, f"{self.epochs} epochs", "1 or more")
-        _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")
+        _check_side(self.imgsz)
         _check(self.batch >= 1, f"a batch of {self.batch}", "1 or more images")
         _check(self.accumulate >= 1, f"gradients accumulated over {self.accumulate} batches", "1 or more")
         _check(self.lr0 > 0, f"a learning rate of {self.lr0}", "more than 0")
+        _check_least(0, lrf=self.lrf, warmup_epochs=self.warmup_epochs, warmup_bias_lr=self.warmup_bias_lr)
+        _check_least(0, weight_decay=self.weight_decay, patience=self.patience, close_mosaic=self.close_mosaic)
+        _check_least(0, workers=self.workers)
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +170,10 @@ class FinetuneConfig(TrainConfig):
     teacher_weight: float = 6.0
     scratch: bool = False
 
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        _check_least(0, teacher_weight=self.teacher_weight)
+
 
 SHARES = ("channels", "macs")  # budgets that are a share to remove
 FIGURES = ("speedup", "latency_ms", "fps")  # budgets that are a figure to reach on the target
@@ -178,6 +206,9 @@ class PruneConfig:
         reconstruct_images: training images of the data set on which the weights that stay are fitted anew, so that
             each layer gives what it gave before the cut; at most, of a large network fewer. 0, or no data set,
             leaves the weights as they are.
+        least_agreement: least F1 score of what the cut network finds against what the whole one finds, once its weights
+            are fitted; below it the cut is refused. 0 refuses none.
+        good_agreement: the same below which there is a warning.
         seed: of the criterion `random`.
     """
 
@@ -197,6 +228,8 @@ class PruneConfig:
     samples: int = 120
     images: int = 32
     reconstruct_images: int = 128
+    least_agreement: float = 0.25
+    good_agreement: float = 0.75
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -209,15 +242,19 @@ class PruneConfig:
         else:
             _check(0 < asked < float("inf"), f"a {budget} of {asked}", "more than 0")
         _check(self.alignment >= 1, f"an alignment of {self.alignment}", "1 or more channels")
-        _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")
+        _check_side(self.imgsz)
         _check(self.criterion in (*CRITERIA, ""), f"a criterion {self.criterion!r}", f"one of {', '.join(CRITERIA)}")
         _check(self.precision in PRECISIONS, f"a precision {self.precision!r}", f"one of {', '.join(PRECISIONS)}")
         _check(0 <= self.least_share <= 1, f"a least share of {self.least_share}", "0 to 1")
+        _check(0 <= self.least_agreement <= 1, f"a least agreement of {self.least_agreement}", "0 to 1")
+        _check(0 <= self.good_agreement <= 1, f"a good agreement of {self.good_agreement}", "0 to 1")
         _check(self.attempts >= 1 and self.images >= 1, f"{self.attempts} attempts, {self.images} images", "1 or more")
         _check(self.samples >= 6, f"{self.samples} samples", "6 or more, one a round")
         fitted = self.criterion != "reconstruction" or self.reconstruct_images > 0
         _check(fitted, "the criterion reconstruction with 0 images to fit on", "1 or more, or another criterion")
         _check(self.reconstruct_images >= 0, f"{self.reconstruct_images} images to fit on", "1 or more, or 0 for none")
+        _check_least(0, tolerance=self.tolerance, latency_tolerance=self.latency_tolerance)
+        _check_seed(self.seed)
 
     @property
     def budget(self) -> tuple[str, float]:
@@ -255,12 +292,14 @@ class LatencyConfig:
 
     def __post_init__(self) -> None:
         _check(self.precision in ("fp32", "fp16"), f"a precision {self.precision!r}", "fp32 or fp16")
-        _check(self.imgsz >= 32 and self.imgsz % 32 == 0, f"an input size of {self.imgsz}", "a multiple of 32")
+        _check_side(self.imgsz)
         _check(self.alignment >= 1, f"an alignment of {self.alignment}", "1 or more channels")
         _check(self.threads >= 0, f"{self.threads} threads", "0 or more")
         _check(self.layer_s > 0, f"{self.layer_s} s a layer", "more than 0")
         _check(self.wholes >= 2, f"{self.wholes} whole networks", "2 or more, since they fix a line")
         _check(self.samples >= 6, f"{self.samples} samples", "6 or more")
+        _check(self.timeout_s > 0, f"a time limit of {self.timeout_s:g} s", "more than 0")
+        _check_seed(self.seed)
 
 
 def share_of_pass(config: PruneConfig, passes: int) -> PruneConfig:
@@ -329,7 +368,7 @@ class ExportConfig:
         _check(self.precision in ("fp32", "fp16", "int8"), f"a precision {self.precision!r}", "fp32, fp16 or int8")
         _check(len(self.imgsz) == 2, f"an input size of {self.imgsz}", "height and width")
         for side in self.imgsz:
-            _check(side >= 32 and side % 32 == 0, f"an input size of {side}", "a multiple of 32")
+            _check_side(side)
         _check(self.batch >= 1, f"a batch of {self.batch}", "1 or more images")
         _check(self.opset == 0 or self.opset >= 13, f"opset {self.opset}", "13 or more, or 0 for what the target reads")
         _check(self.check_images >= 1, f"a check on {self.check_images} images", "1 or more")
@@ -340,6 +379,8 @@ class ExportConfig:
         unknown = [name for name in self.dropins if name not in ("deepstream", "triton", "ros2")]
         _check(not unknown, f"the drop-ins {', '.join(self.dropins)}", "some of deepstream, triton and ros2")
         _check(0 <= self.max_float_share <= 1, f"a float share of {self.max_float_share}", "a share in 0..1")
+        _check_least(0, box_tolerance_px=self.box_tolerance_px, score_tolerance=self.score_tolerance)
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,6 +433,7 @@ class ValConfig:
         _check(self.max_det >= 1, f"{self.max_det} boxes an image", "1 or more")
         _check(0 <= self.conf < 1, f"a lowest confidence of {self.conf}", "0 or more, and below 1")
         _check(0 < self.iou <= 1, f"an NMS overlap of {self.iou}", "above 0, up to 1")
+        _check(1 <= self.imgsz <= LARGEST_SIDE_PX, f"an input size of {self.imgsz}", f"1 to {LARGEST_SIDE_PX} px")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -433,12 +475,20 @@ class BenchConfig:
     val: ValConfig = field(default_factory=ValConfig)
 
     def __post_init__(self) -> None:
-        _check(self.samples >= self.rounds >= 1, f"{self.samples} samples in {self.rounds} rounds", "1 a round")
+        _check(self.rounds >= 1, f"{self.rounds} rounds", "1 or more")
+        _check(
+            self.samples >= self.rounds,
+            f"{self.samples} samples in {self.rounds} rounds",
+            f"{self.rounds} or more samples, one a round",
+        )
         _check(self.threads >= 0, f"{self.threads} threads", "0 or more")
         _check(self.duration_s >= 0, f"a duration of {self.duration_s} s", "0 or more")
         _check(self.fps >= 0, f"{self.fps} frames a second", "more than 0")
         _check(self.offered_s > 0, f"frames offered for {self.offered_s} s", "more than 0")
         _check(self.timeout_s > 0, f"a time limit of {self.timeout_s:g} s", "more than 0")
+        _check(self.batch >= 1, f"a batch of {self.batch}", "1 or more images")
+        _check_least(0, warmup_limit_s=self.warmup_limit_s, idle_s=self.idle_s)
+        _check_seed(self.seed)
 
 
 RIGOROUS_S = 600.0  # what MLPerf's SingleStream asks for at least
@@ -622,25 +672,44 @@ class TrialConfig:
         _check(self.retries >= 0, f"{self.retries} retries", "0 or more")
 
 
-def build(config: type[Config], *layers: Mapping[str, Any]) -> Config:
+def build(config: type[Config], *layers: Mapping[str, Any], where: str = "") -> Config:
     """Return a config from layers of settings, the strongest first; None and missing keys fall through.
 
     Args:
         config: the config dataclass.
         layers: settings by field name: flags, then a recipe's section, then what a target says.
+        where: what a message puts in front of a setting's name, such as "prune.".
 
     Raises:
-        UsageError: a layer names a setting that the stage lacks, or a value is out of range.
+        UsageError: a layer names a setting that the stage lacks, or a value is of another type or out of range.
     """
-    known = {f.name: f for f in dataclasses.fields(config)}  # type: ignore[arg-type]
     settings: dict[str, Any] = {}
     for layer in reversed(layers):
-        for name, value in layer.items():
-            if name not in known:
-                raise UsageError(f"unknown setting {name!r}", wanted=f"one of {', '.join(sorted(known))}")
-            if value is not None:
-                settings[name] = tuple(value) if isinstance(value, list) else value
+        require_settings(config, layer, where=where)
+        settings |= {name: tuple(value) if isinstance(value, list) else value for name, value in layer.items()
+                     if value is not None}  # fmt: skip
     try:
         return config(**settings)
-    except TypeError as error:
-        raise UsageError(f"a setting has the wrong type: {error}") from error
+    except UsageError as error:
+        said = f"{where.rstrip('.')}: {error.wrong}" if where else error.wrong
+        raise UsageError(said, wanted=error.wanted, do=error.do) from error
+
+
+def require_settings(config: type[Any], settings: Mapping[str, Any], *, where: str = "") -> None:
+    """Raise UsageError for a setting that a config lacks, or that is not of the type of the config's field.
+
+    Args:
+        config: the config dataclass.
+        settings: by field name; None stands for a setting that was not given.
+        where: what a message puts in front of a setting's name.
+    """
+    known = hints(config)
+    for name, value in settings.items():
+        if name not in known:
+            raise UsageError(f"unknown setting {brief(f'{where}{name}')}", wanted=f"one of {', '.join(sorted(known))}")
+        if value is None:
+            continue
+        if found := mismatch(known[name], value, f"{where}{name}"):
+            raise UsageError(found.wrong, wanted=found.wanted)
+        if isinstance(value, str) and not value.isprintable():
+            raise UsageError(f"{where}{name} is {brief(value)}", wanted="a text without control characters")

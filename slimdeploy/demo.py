@@ -16,7 +16,7 @@ from slimdeploy.records import Report
 SCENES = "scenes"
 RUN = "run"
 RECIPE = "demo.toml"  # beside this file, shipped in the wheel
-QUICK_SCENES = SceneConfig(train=32, val=8, size_px=128)
+QUICK_SCENES = SceneConfig(train=32, val=16, size_px=128)
 
 
 def run_demo(out: Path, *, quick: bool = False) -> Report:

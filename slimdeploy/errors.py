@@ -17,11 +17,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from slimdeploy.board.text import one_line
+
 INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells expect
 
 
 class SlimdeployError(Exception):
     """The work failed; `str(error)` is one line that a user can act on.
+
+    What it quotes may come from a file that somebody else wrote: each part is cut and shown without control characters.
 
     Args:
         wrong: what was wrong.
@@ -32,7 +36,7 @@ class SlimdeployError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, wrong: str, *, wanted: str = "", do: str = "") -> None:
-        self.wrong, self.wanted, self.do = wrong, wanted, do
+        self.wrong, self.wanted, self.do = one_line(wrong), one_line(wanted), one_line(do)
         super().__init__(self._line())
 
     def _line(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -15,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy import __version__
+from slimdeploy.board.text import brief
 from slimdeploy.errors import OutputExists, UsageError
+from slimdeploy.fields import mismatch
+from slimdeploy.files import JSON_LIMIT_BYTES, parse_json, read_bytes
 
 SCHEMA = 1
 RUN_FILE = "run.json"
@@ -232,31 +236,53 @@ def told_of(file: Path) -> dict[str, Any] | None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Return the run.json of a stage's folder.
+    """Return the run.json of a stage's folder; what an older slimdeploy left out is there, and empty.
 
     Raises:
         UsageError: there is none, it is damaged, or a newer slimdeploy wrote it.
     """
-    return read_json(folder / RUN_FILE, what="run record")
+    record = read_json(folder / RUN_FILE, what="run record")
+    for key, (hint, default) in _RUN_FIELDS.items():
+        value = record.setdefault(key, copy.copy(default))
+        if found := mismatch(hint, value, key):
+            raise UsageError(
+                f"{folder / RUN_FILE} is damaged: {found.wrong}",
+                wanted=found.wanted,
+                do="make it again",
+            )
+    return record
 
 
-def read_json(path: Path, *, what: str) -> dict[str, Any]:
+_RUN_FIELDS: Mapping[str, tuple[Any, Any]] = {  # the type of each field of a run.json, and what an older one means
+    "stage": (str, None),
+    "fingerprint": (str, ""),
+    "config": (Mapping[str, Any], {}),
+    "inputs": (Mapping[str, Mapping[str, str]], {}),
+    "outputs": (Mapping[str, str], {}),
+    "results": (Mapping[str, Any], {}),
+    "versions": (Mapping[str, str], {}),
+    "seconds": (float, 0.0),
+}
+
+
+def read_json(path: Path, *, what: str, limit_bytes: int = JSON_LIMIT_BYTES) -> dict[str, Any]:
     """Return a JSON object that slimdeploy wrote, after checking its schema.
 
+    Args:
+        path: the file.
+        what: what to call it in messages.
+        limit_bytes: its largest size.
+
     Raises:
-        UsageError: the file is missing, damaged, or of a newer schema.
+        UsageError: the file is missing, damaged, too large, or of a newer schema.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"no {what} at {path}", wanted=f"a file that slimdeploy wrote as {path.name}") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not a {what}: {error}", do="make it again") from error
-    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+    raw = read_bytes(path, what=what, limit_bytes=limit_bytes, wanted=f"a file that slimdeploy wrote as {path.name}")
+    record = parse_json(raw, where=str(path), what=what)
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), int) or record["schema"] is True:
         raise UsageError(f"{path} is not a {what}: it names no schema", do="make it again")
     if record["schema"] > SCHEMA:
         raise UsageError(
-            f"{path} has schema {record['schema']}", wanted=f"schema {SCHEMA} or older", do="upgrade slimdeploy"
+            f"{path} has schema {brief(record['schema'])}", wanted=f"schema {SCHEMA} or older", do="upgrade slimdeploy"
         )
     return record
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slimdeploy.board.text import brief
 from slimdeploy.configs import (
     BenchConfig,
     Config,
@@ -18,15 +18,13 @@ from slimdeploy.configs import (
     FinetuneConfig,
     PruneConfig,
     SparsifyConfig,
+    TrainConfig,
     ValConfig,
     build,
+    require_settings,
 )
 from slimdeploy.errors import UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from slimdeploy.files import read_toml
 
 SECTIONS: Mapping[str, type[Any]] = {
     "train": DenseConfig,
@@ -40,6 +38,7 @@ SECTIONS: Mapping[str, type[Any]] = {
 SHARED = ("imgsz", "device", "seed")  # top-level keys that every section with such a setting inherits
 STRINGS = ("title", "data", "weights", "target")
 PASSES = "passes"
+MOST_PASSES = 100
 EXTRA_KEYS: Mapping[str, tuple[str, ...]] = {"finetune": ("distil",), "export": ("precisions",)}
 
 
@@ -101,6 +100,7 @@ def recipe_from(raw: Mapping[str, Any], path: Path, *, data: Path | None = None)
         UsageError: a value is wrong.
     """
     try:
+        require_shape(raw)
         return _recipe(raw, path, data)
     except UsageError as error:
         raise UsageError(f"{path}: {error.wrong}", wanted=error.wanted, do=error.do) from error
@@ -114,34 +114,35 @@ def section(path: Path | None, name: str) -> dict[str, Any]:
     return {k: v for k, v in _layered(raw, name).items() if k not in EXTRA_KEYS.get(name, ())}
 
 
-def read_toml(path: Path, *, what: str = "recipe") -> dict[str, Any]:
-    """Return what a TOML holds.
-
-    Raises:
-        UsageError: it is missing, or is none.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UsageError(f"no {what} at {path}", wanted="a TOML file; examples/ has some") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}") from error
-
-
 def read_raw(path: Path) -> dict[str, Any]:
-    """Return a recipe's TOML as it stands, its keys checked and its values not.
+    """Return a recipe's TOML as it stands; its keys and the types of its values are checked, but no range.
 
     Raises:
-        UsageError: the file is missing or damaged, or holds an unknown key.
+        UsageError: the file is missing or damaged, holds an unknown key, or a value of another type.
     """
     raw = read_toml(path)
+    try:
+        require_shape(raw)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.wrong}", wanted=error.wanted, do=error.do) from error
+    return raw
+
+
+def require_shape(raw: Mapping[str, Any]) -> None:
+    """Raise UsageError for a key that no recipe has, or a value that is not of its setting's type."""
     known = {*STRINGS, PASSES, *SHARED, *SECTIONS}
     if unknown := sorted(set(raw) - known):
-        raise UsageError(f"{path} has the unknown key {unknown[0]!r}", wanted=f"one of {', '.join(sorted(known))}")
-    for name in SECTIONS:
-        if not isinstance(raw.get(name, {}), dict):
-            raise UsageError(f"{path}: {name} is no section", wanted=f"[{name}] and settings below it")
-    return raw
+        raise UsageError(f"the unknown key {brief(unknown[0])}", wanted=f"one of {', '.join(sorted(known))}")
+    for key in STRINGS:
+        if not (isinstance(text := raw.get(key, ""), str) and text.isprintable()):
+            raise UsageError(f"{key} is {brief(text)}", wanted="a text in one line")
+    require_settings(TrainConfig, {key: raw[key] for key in SHARED if key in raw})
+    for name, config in SECTIONS.items():
+        section = raw.get(name, {})
+        if not isinstance(section, Mapping):
+            raise UsageError(f"{name} is no section", wanted=f"[{name}] and settings below it")
+        own = {key: value for key, value in section.items() if key not in EXTRA_KEYS.get(name, ())}
+        require_settings(config, own, where=f"{name}.")
 
 
 def _recipe(raw: Mapping[str, Any], path: Path, data: Path | None) -> Recipe:
@@ -152,10 +153,10 @@ def _recipe(raw: Mapping[str, Any], path: Path, data: Path | None) -> Recipe:
     if (weights is None) == ("train" not in raw):
         raise UsageError("no single start", wanted="either weights, or a section [train] that makes them")
     return Recipe(
-        title=str(raw.get("title", path.stem)),
+        title=raw.get("title", path.stem),
         data=named,
         weights=weights,
-        target=str(raw.get("target", "cpu")),
+        target=raw.get("target", "cpu"),
         train=_config(DenseConfig, raw, "train") if "train" in raw else None,
         sparsify=_config(SparsifyConfig, raw, "sparsify") if "sparsify" in raw else None,
         prune=_config(PruneConfig, raw, "prune"),
@@ -170,8 +171,8 @@ def _recipe(raw: Mapping[str, Any], path: Path, data: Path | None) -> Recipe:
 
 def _passes(raw: Mapping[str, Any]) -> int:
     passes = raw.get(PASSES, 1)
-    if not isinstance(passes, int) or isinstance(passes, bool) or passes < 1:
-        raise UsageError(f"passes is {passes!r}", wanted="a whole number, 1 or more")
+    if not isinstance(passes, int) or isinstance(passes, bool) or not 1 <= passes <= MOST_PASSES:
+        raise UsageError(f"passes is {brief(passes)}", wanted=f"a whole number, 1 to {MOST_PASSES}")
     if passes > 1 and "finetune" not in raw:
         raise UsageError(f"{passes} passes without fine-tuning between them", wanted="a section [finetune]")
     return passes
@@ -179,19 +180,19 @@ def _passes(raw: Mapping[str, Any]) -> int:
 
 def _distil(raw: Mapping[str, Any]) -> str:
     asked = raw.get("finetune", {}).get("distil", False)
-    if asked not in (True, False, "both"):
-        raise UsageError(f"finetune.distil is {asked!r}", wanted='true, false or "both"')
-    return {True: "yes", False: "no"}.get(asked, "both")
+    if not (isinstance(asked, bool) or asked == "both"):
+        raise UsageError(f"finetune.distil is {brief(asked)}", wanted='true, false or "both"')
+    return "both" if asked == "both" else "yes" if asked else "no"
 
 
 def _path(raw: Mapping[str, Any], key: str, recipe: Path) -> Path | None:
     if key not in raw:
         return None
-    text = os.path.expandvars(str(raw[key]))
+    text: str = os.path.expandvars(raw[key])
     if "${" in text:
         name = text.split("${", 1)[1].split("}", 1)[0]
         raise UsageError(f"{key} needs the environment variable {name}", do=f"set {name}, or pass --{key}")
-    return recipe.parent / text
+    return Path(recipe.parent, text)
 
 
 def _layered(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -204,12 +205,14 @@ def _layered(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _config(kind: type[Config], raw: Mapping[str, Any], name: str) -> Config:
     settings = {k: v for k, v in _layered(raw, name).items() if k not in EXTRA_KEYS.get(name, ())}
-    return build(kind, settings)
+    return build(kind, settings, where=f"{name}.")
 
 
 def _export_configs(raw: Mapping[str, Any]) -> tuple[ExportConfig, ...]:
     first = _config(ExportConfig, raw, "export")
     precisions = raw.get("export", {}).get("precisions", [first.precision])
-    if not isinstance(precisions, list) or not precisions:
-        raise UsageError("export.precisions is no list", wanted='such as ["fp32", "fp16"]')
-    return tuple(dataclasses.replace(first, precision=str(p)) for p in precisions)
+    if not isinstance(precisions, list) or not precisions or not all(isinstance(one, str) for one in precisions):
+        raise UsageError(f"export.precisions is {brief(precisions)}", wanted='a list such as ["fp32", "fp16"]')
+    if len(set(precisions)) < len(precisions):
+        raise UsageError("export.precisions names one twice", wanted="each once")
+    return tuple(dataclasses.replace(first, precision=one) for one in precisions)

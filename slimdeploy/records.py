@@ -178,6 +178,44 @@ class Sensitivity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassAgreement:
+    """How far two networks agree on one class: boxes of each, and how many of them match."""
+
+    name: str
+    dense: int
+    changed: int
+    matched: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionAgreement:
+    """How far a changed network finds what the unchanged one finds, on images that no weight was fitted on.
+
+    Attributes:
+        images: images compared.
+        dense: boxes of the unchanged network, at the confidence of a prediction; of a classifier, its answers.
+        changed: boxes of the changed network.
+        matched: boxes of the same class that overlap by an IoU of 0.5 or more, each counted once.
+        score_change: mean absolute change of the score of the boxes that match.
+        by_class: the same counts by class, of classes that either network finds.
+        map50_95: of both networks, where the images have labels; or None.
+    """
+
+    images: int
+    dense: int
+    changed: int
+    matched: int
+    score_change: float
+    by_class: tuple[ClassAgreement, ...] = ()
+    map50_95: tuple[float, float] | None = None
+
+    @property
+    def share(self) -> float:
+        """The F1 score of the changed network's boxes against the unchanged one's, in 0..1."""
+        return 2 * self.matched / max(self.dense + self.changed, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLatency:
     """What a plan does to latency, as planned and as measured.
 
@@ -191,6 +229,7 @@ class PlannedLatency:
         measured_ms: medians of the built artifacts, before and after, timed in turns; None where nothing was measured.
         speedup: how many times as fast: the median over the rounds where it was measured.
         saved_ms: milliseconds that each convolution saves, as the plan reckons.
+        speedup_interval: 95 % interval of `speedup` over the rounds; None where nothing was measured.
     """
 
     target: str
@@ -202,6 +241,7 @@ class PlannedLatency:
     measured_ms: tuple[float, float] | None
     speedup: float
     saved_ms: Mapping[str, float]
+    speedup_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +266,8 @@ class PrunePlan:
             up for what goes.
         reconstruct_images: images that weights are fitted on after the cut, at most, where there is a data set.
         rebuilt: what the plan as a whole does once they are fitted; None where they were not.
+        agreement: how far the network with fitted weights finds what the whole one finds; None where weights were not
+            fitted, or where the whole one finds too little to compare with.
     """
 
     weights_sha256: str
@@ -244,6 +286,7 @@ class PrunePlan:
     whole: Sensitivity | None = None
     reconstruct_images: int = 0
     rebuilt: Sensitivity | None = None
+    agreement: DetectionAgreement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import sys
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slimdeploy.errors import TargetError
+from slimdeploy.board.text import brief
+from slimdeploy.errors import TargetError, UsageError
+from slimdeploy.fields import is_number
+from slimdeploy.files import read_toml
 from slimdeploy.records import PRECISIONS, TARGET_KINDS, Target
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _PACKAGED = Path(__file__).with_name("_targets")  # as installed from a wheel
 _CHECKOUT = Path(__file__).parents[1] / "targets"  # in a checkout, also where it is installed as editable
+_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4})*")
 _RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
 
 
@@ -76,9 +75,9 @@ def read_target(path: Path) -> Target:
         TargetError: the file is damaged, or a key or a value in it is wrong; the message names both.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TargetError(f"{path} cannot be read: {error}", wanted="a TOML file, as in targets/") from error
+        raw = read_toml(path, what="target", wanted="a TOML file, as in targets/")
+    except UsageError as error:
+        raise TargetError(error.wrong, wanted=error.wanted, do=error.do) from error
     fields = {f.name: f for f in dataclasses.fields(Target) if f.name != "name"}
     if unknown := sorted(set(raw) - set(fields)):
         raise TargetError(f"{path} has the unknown key {unknown[0]!r}", wanted=f"one of {', '.join(fields)}")
@@ -106,15 +105,19 @@ def _advice(name: str, names: tuple[str, ...]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return is_number(value) and value > 0
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and is_number(value) and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and value.isprintable()
 
 
 def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
 def _is_counts(value: Any) -> bool:
@@ -123,8 +126,8 @@ def _is_counts(value: Any) -> bool:
 
 # What a TOML value must be for a field of Target, by the field's annotation.
 _TYPES: Mapping[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {
-    "str": (lambda v: isinstance(v, str) and bool(v), "a text", str),
-    "str | None": (lambda v: isinstance(v, str) and bool(v), "a text", str),
+    "str": (_is_text, "a text in one line", str),
+    "str | None": (_is_text, "a text in one line", str),
     "int": (_is_count, "a whole number of 0 or more", int),
     "int | None": (_is_count, "a whole number of 0 or more", int),
     "float | None": (_is_number, "a number above 0", float),
@@ -137,7 +140,7 @@ _TYPES: Mapping[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = 
 def _typed(path: Path, key: str, annotation: str, value: Any) -> Any:
     holds, wanted, convert = _TYPES[annotation]
     if not holds(value):
-        raise TargetError(f"{path}: {key} is {value!r}", wanted=wanted)
+        raise TargetError(f"{path}: {key} is {brief(value)}", wanted=wanted)
     return convert(value)
 
 
@@ -157,7 +160,13 @@ def _check_values(path: Path, target: Target) -> None:
             dict(target.alignment),
             f"one number for each of {', '.join(target.precisions)}",
         ),
+        (
+            all(map(_VERSION.fullmatch, target.tensorrt)),
+            "tensorrt",
+            list(target.tensorrt),
+            "versions such as 10.3.0",
+        ),
     )
     for holds, key, value, wanted in checks:
         if not holds:
-            raise TargetError(f"{path}: {key} is {value!r}", wanted=wanted)
+            raise TargetError(f"{path}: {key} is {brief(value)}", wanted=wanted)

@@ -116,7 +116,7 @@ def evaluate(
 
     def look(batch: Sequence[Path], lend: Callable[[], Lease]) -> list[tuple[Detections, Truths]]:
         images = np.zeros((spec.batch, 3, *spec.imgsz), dtype=np.float32)  # a short last batch is filled with black
-        samples = [_sample(path, dataset.classes, into) for path, into in zip(batch, images, strict=False)]
+        samples = [read_sample(path, dataset, into) for path, into in zip(batch, images, strict=False)]
         with lend() as session:
             outputs = _infer(session, spec, images, name)
         seen = zip(outputs, samples, strict=False)
@@ -166,14 +166,28 @@ class _Progress:
             log.info("%s: %d of %d images, %.1f a second", self.name, done, self.total, rate)
 
 
-def _sample(path: Path, classes: tuple[str, ...], into: Floats) -> tuple[Placement, Truths]:
-    """Read an image into a detector's input, (3, H, W), and its labels."""
+def read_sample(path: Path, dataset: Dataset, into: Floats, *, labels: bool = True) -> tuple[Placement, Truths]:
+    """Read an image into a detector's input, and its labels.
+
+    Args:
+        path: the image.
+        dataset: the data set that it belongs to.
+        into: where the input is written; (3, H, W).
+        labels: read the labels; else the image counts as one without objects.
+
+    Returns:
+        Where the image lies in the input, and its objects.
+
+    Raises:
+        DataError: the image or its labels are damaged.
+    """
     image = read_image(path)
     height, width = image.shape[:2]
-    labels = np.array(read_labels(label_path(path), classes), dtype=np.float64).reshape(-1, 5)
-    centre, half = labels[:, 1:3], labels[:, 3:5] / 2
+    rows = read_labels(label_path(path), dataset.classes) if labels else []
+    boxes = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    centre, half = boxes[:, 1:3], boxes[:, 3:5] / 2
     xyxy = np.concatenate([centre - half, centre + half], axis=1) * [width, height, width, height]
-    truth = Truths(xyxy=xyxy, labels=labels[:, 0].astype(np.int64), size=(height, width))
+    truth = Truths(xyxy=xyxy, labels=boxes[:, 0].astype(np.int64), size=(height, width))
     _, placement = letterbox(image, (into.shape[1], into.shape[2]), round_up=True, out=into)
     return placement, truth
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from slimdeploy.board.text import one_line
+
 SCHEMA = 1  # of every JSON object that the agent prints
 INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells expect
 
@@ -28,8 +30,8 @@ class AgentError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, wrong: str, *, wanted: str = "", do: str = "") -> None:
-        self.wrong, self.wanted, self.do = wrong, wanted, do
-        named = [wrong, f"wanted: {wanted}" if wanted else "", f"do: {do}" if do else ""]
+        self.wrong, self.wanted, self.do = one_line(wrong), one_line(wanted), one_line(do)
+        named = [self.wrong, f"wanted: {self.wanted}" if wanted else "", f"do: {self.do}" if do else ""]
         super().__init__("; ".join(part for part in named if part))
 
     def as_json(self) -> dict[str, str | int]:

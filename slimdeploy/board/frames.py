@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
+_NUMBER = re.compile(r"[0-9]{1,6}\Z")  # of a camera
 RETRY_S = 0.5  # between two tries to open a camera that went away
 SILENT_S = 10.0  # after which a camera that gives nothing is told of
 CLOSE_S = 5.0  # for the last read of a camera that hangs; OpenCV itself gives up a stream after 30 s
@@ -52,7 +54,11 @@ class Source:
 
 def is_live(given: str) -> bool:
     """Return whether a source gives its frames at its own pace: a pipeline, a camera or a stream."""
-    return "!" in given or given.isdigit() or given.startswith("/dev/video") or given.lower().startswith(STREAMS)
+    return "!" in given or _is_camera(given) or given.lower().startswith(STREAMS)
+
+
+def _is_camera(given: str) -> bool:
+    return _NUMBER.match(given) is not None or given.startswith("/dev/video")
 
 
 def open_source(given: str) -> Source:
@@ -65,8 +71,8 @@ def open_source(given: str) -> Source:
     cv2 = _opencv()
     if "!" in given:
         return _pipeline(cv2, given)
-    if given.isdigit() or given.startswith("/dev/video"):
-        camera: Any = int(given) if given.isdigit() else given
+    if _is_camera(given):
+        camera: Any = int(given) if _NUMBER.match(given) else given
         return Source(given, True, lambda: _captured(cv2, given, camera))
     if given.lower().startswith(STREAMS):
         return Source(given, True, lambda: _captured(cv2, given, given))

@@ -21,13 +21,14 @@ import shutil
 from pathlib import Path
 from typing import Any, Iterator
 
-from slimdeploy.board import whole
+from slimdeploy.board import trust, whole
 from slimdeploy.board.errors import SCHEMA, AgentError, DeviceError, UsageError
 
 CURRENT = "current"
 KEPT = 2  # previous releases that stay beside the current one
-_NUMBER = re.compile(r"\d{6,}\Z")
+_NUMBER = re.compile(r"[0-9]{6,12}\Z")
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
+_PART_OF_ROOT = {"releases", "activations", CURRENT, f".{CURRENT}.new", "staging", "lock", "allowed_signers"}
 
 
 def releases(root: Path) -> Path:
@@ -55,8 +56,9 @@ def locked(root: Path) -> Iterator[None]:
     """
     import fcntl
 
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as lock:
+    prepare(root)
+    opened = os.open(str(root / "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)  # a link is not written through
+    with os.fdopen(opened, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -66,21 +68,36 @@ def locked(root: Path) -> Iterator[None]:
         yield
 
 
+def prepare(root: Path) -> None:
+    """Make a board's folder this user's alone; one that holds other things, too, is left as it is."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    if not root.exists() or (
+        root.stat().st_uid == os.geteuid() and {entry.name for entry in root.iterdir()} <= _PART_OF_ROOT
+    ):
+        trust.own_folder(root.resolve())
+    for folder in (releases(root), staging(root), root / "activations"):
+        trust.own_folder(folder)
+
+
 def activations(root: Path) -> dict[int, str]:
     """Return which release was made the current one, by number; those whose release is gone are left out."""
     folder = root / "activations"
     found = {}
     for entry in sorted(folder.iterdir() if folder.is_dir() else ()):
         if _NUMBER.match(entry.name) and entry.is_symlink() and entry.is_dir():
-            found[int(entry.name)] = Path(os.readlink(str(entry))).name
+            target = os.readlink(str(entry))
+            name = Path(target).name
+            if _HASH.match(name) and target == f"../releases/{name}":  # a link to anywhere else is none of ours
+                found[int(entry.name)] = name
     return found
 
 
 def current_number(root: Path) -> int | None:
     """Return the number of the activation that `current` points at, or None where there is none."""
     with contextlib.suppress(OSError):
-        name = Path(os.readlink(str(root / CURRENT))).name
-        return int(name) if _NUMBER.match(name) else None
+        target = os.readlink(str(root / CURRENT))
+        name = Path(target).name
+        return int(name) if _NUMBER.match(name) and target == f"activations/{name}" else None
     return None
 
 
@@ -88,6 +105,19 @@ def current(root: Path) -> str | None:
     """Return the hash of the current release, or None before the first."""
     number = current_number(root)
     return None if number is None else activations(root).get(number)
+
+
+def require_current(root: Path) -> None:
+    """Raise unless the board has a current release that may run.
+
+    Raises:
+        ArtifactError: it is damaged, or not signed as the board asks for now.
+        DeviceError: there is none.
+    """
+    name = current(root)
+    if name is None:
+        raise DeviceError("the board has no release that a service could run", do="ship a bundle first")
+    trust.accept(root, releases(root) / name)
 
 
 def previous(root: Path) -> list[int]:
@@ -106,7 +136,7 @@ def admit(root: Path, name: str) -> Path:
         for file in files:
             _sync(Path(folder) / file)
         _sync(Path(folder))
-    releases(root).mkdir(exist_ok=True)
+    trust.own_folder(releases(root))
     (staging(root) / name).rename(releases(root) / name)
     _sync(releases(root))
     return releases(root) / name
@@ -119,15 +149,16 @@ def activate(root: Path, name: str) -> dict[str, Any]:
     another name and renamed, which the file system does in one step.
 
     Raises:
+        ArtifactError: it is damaged, or not signed as the board asks for now.
         DeviceError: there is no such release.
     """
     require_hash(name)
     if not (releases(root) / name).is_dir():
         raise DeviceError(f"the board has no release {name[:12]}", do="ship it again")
+    trust.accept(root, releases(root) / name)
     before = current(root)
     if before != name:
-        folder = root / "activations"
-        folder.mkdir(exist_ok=True)
+        folder = trust.own_folder(root / "activations")
         taken = [int(entry.name) for entry in folder.iterdir() if _NUMBER.match(entry.name)]
         number = max(taken, default=0) + 1
         (folder / f"{number:06d}").symlink_to(f"../releases/{name}")
@@ -146,10 +177,10 @@ def _point(root: Path, number: int) -> None:
 
 
 def rollback(root: Path) -> dict[str, Any]:
-    """Make the release before the current one the current one; one that is damaged on the disk is passed over.
+    """Make the release before the current one the current one; one that may not run is passed over.
 
     Raises:
-        DeviceError: there is none before it that is whole.
+        DeviceError: there is none before it that is whole, and signed where the board asks for that now.
     """
     before = current(root)
     damaged: list[dict[str, str]] = []
@@ -160,20 +191,19 @@ def rollback(root: Path) -> dict[str, Any]:
             _point(root, number)
             return {"schema": SCHEMA, "current": name, "previous": before, "damaged": damaged}
         damaged.append({"release": name, "wrong": problem})
-    told = f"; damaged: {', '.join(one['release'][:12] for one in damaged)}" if damaged else ""
-    raise DeviceError(f"the board has no release to go back to{told}", do="ship one")
+    refused = "".join(f"; {one['release'][:12]} may not run: {one['wrong']}" for one in damaged)
+    raise DeviceError(f"the board has no release to go back to{refused}", do="ship one")
 
 
 def damage(release: Path) -> str | None:
-    """Return what is wrong with a release's bundle, or None where it is whole."""
-    bundle = release / "bundle"
+    """Return why a release of a board may not run, or None where it is whole and signed as it must be."""
     try:
-        whole.check_files(bundle, whole.read_manifest(bundle))
+        trust.accept(release.parent.parent, release)
     except AgentError as error:
         return error.wrong
     except OSError as error:
         return str(error)
-    return None if whole.bundle_hash(bundle) == release.name else "its manifest was altered"
+    return None
 
 
 def prune(root: Path, keep: int = KEPT) -> dict[str, Any]:
@@ -186,6 +216,8 @@ def prune(root: Path, keep: int = KEPT) -> dict[str, Any]:
     Returns:
         The hashes of the releases that were removed, and how much room that made.
     """
+    if keep < 0:
+        raise UsageError(f"{keep} releases cannot be kept", wanted="0 or more")
     known = activations(root)
     free = shutil.disk_usage(str(root)).free
     stay = {current(root), *(known[number] for number in previous(root)[:keep])}
@@ -195,16 +227,15 @@ def prune(root: Path, keep: int = KEPT) -> dict[str, Any]:
         for number in (number for number, release in known.items() if release == name):
             (root / "activations" / f"{number:06d}").unlink()
         _remove(root, folder / name)
-    shutil.rmtree(str(staging(root)), ignore_errors=True)
+    trust.remove(staging(root))
     freed = max(0, shutil.disk_usage(str(root)).free - free)
     return {"schema": SCHEMA, "removed": removed, "freed_bytes": freed, "current": current(root)}
 
 
 def _remove(root: Path, release: Path) -> None:
     """Take a release out of the way in one step, then delete it, so that none is ever there by half."""
-    staging(root).mkdir(exist_ok=True)
-    gone = staging(root) / f"gone-{release.name}"
-    shutil.rmtree(str(gone), ignore_errors=True)
+    gone = trust.own_folder(staging(root)) / f"gone-{release.name}"
+    trust.remove(gone)
     release.rename(gone)
     shutil.rmtree(str(gone), ignore_errors=True)
 
@@ -212,7 +243,7 @@ def _remove(root: Path, release: Path) -> None:
 def status(root: Path) -> dict[str, Any]:
     """Return what a board holds, as a JSON-ready object; a board that never got anything has no releases."""
     folder, known = releases(root), activations(root)
-    names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    names = sorted(entry.name for entry in folder.iterdir() if _HASH.match(entry.name)) if folder.is_dir() else []
     before = previous(root)
     return {
         "schema": SCHEMA,
@@ -228,9 +259,9 @@ def _told(release: Path, flying: str | None) -> dict[str, Any]:
     told: dict[str, Any] = {"release": release.name, "current": release.name == flying}
     try:
         manifest = whole.read_manifest(release / "bundle")
-        told["model"] = {key: manifest["model"][key] for key in ("name", "file", "precision")}
-        told["target"] = manifest["target"]["name"]
-    except (AgentError, KeyError) as error:
+        told["model"] = {key: str(manifest["model"][key]) for key in ("name", "file", "precision")}
+        told["target"] = str(manifest["target"]["name"])
+    except (AgentError, KeyError, TypeError) as error:
         told["wrong"] = str(error)
     return told
 

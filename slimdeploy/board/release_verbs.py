@@ -90,6 +90,8 @@ def _service(arguments: argparse.Namespace, machine: Machine) -> tuple[Mapping[s
         if arguments.remove:
             done = service.remove(root, machine)
             return done, f"removed: {done['removed']}"
+        if release.current(root) is not None:
+            release.require_current(root)
         warnings = service.install(root, machine, arguments.source, udev=arguments.udev_rule, system=system)
         if release.current(root) is not None:
             service.start(root, machine)

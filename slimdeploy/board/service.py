@@ -20,12 +20,13 @@ from slimdeploy.board import release
 from slimdeploy.board.errors import AgentError, DeviceError, UsageError
 from slimdeploy.board.frames import is_live
 from slimdeploy.board.machine import Machine
+from slimdeploy.board.text import SHOWN
 
 UNIT = "slimdeploy.service"
 RULE = "99-slimdeploy.rules"
 SETTLE_S = 2.0  # a service that ends within this does not run; systemd starts it again after RESTART_S, which is longer
 RESTART_S = 5
-_CAMERA = re.compile(r"(?:/dev/video)?(\d+)\Z")
+_CAMERA = re.compile(r"(?:/dev/video)?([0-9]{1,6})\Z")
 
 UNIT_TEXT = """\
 [Unit]
@@ -119,20 +120,30 @@ def told(root: Path, machine: Machine) -> dict[str, Any] | None:
     }
 
 
+def _require_printable(text: str, what: str) -> None:
+    if not text.isprintable():
+        raise UsageError(
+            f"{what} {text[:SHOWN]!r} holds a control character", wanted="printable characters in one line"
+        )
+
+
 def unit_text(root: Path, source: str, *, system: bool, python: str = sys.executable) -> str:
     """Return the unit that runs the current release of a folder on a live source.
 
     Raises:
-        UsageError: the source is not live, so that the service would end at once.
+        UsageError: the source is not live, so that the service would end at once; or it, or the board's folder, holds
+            a control character, which could add a line to the unit.
     """
-    if not is_live(source) or any(ord(character) < 32 for character in source):
+    _require_printable(str(root), "the board's folder")
+    _require_printable(python, "the path of Python")
+    if not is_live(source) or not source.isprintable():
         raise UsageError(
-            f"a service cannot watch {source!r}", wanted="a camera, a stream's address or a GStreamer pipeline"
+            f"a service cannot watch {source[:SHOWN]!r}", wanted="a camera, a stream's address or a GStreamer pipeline"
         )
     current = root / release.CURRENT
-    words = [python, str(current / "bundle" / "agent.pyz"), "run", source, "--cache", str(current / "engine")]
+    words = [str(current / "bundle" / "agent.pyz"), "run", source, "--cache", str(current / "engine")]
     return UNIT_TEXT.format(
-        start=" ".join(map(_quoted, words)),
+        start=" ".join([_quoted(python).replace("$$", "$"), *map(_quoted, words)]),  # of a program no variable is read
         restart_s=RESTART_S,
         wanted_by="multi-user.target" if system else "default.target",
         root=root,
@@ -218,6 +229,7 @@ def activate(root: Path, name: str, machine: Machine) -> dict[str, Any]:
     """Make a release the current one and start the service with it; one that does not stay up is taken back.
 
     Raises:
+        ArtifactError: it is damaged, or not signed as the board asks for now.
         DeviceError: there is no such release, or the service does not run with it; then the one before flies again.
     """
     done = release.activate(root, name)
@@ -229,7 +241,10 @@ def activate(root: Path, name: str, machine: Machine) -> dict[str, Any]:
     except AgentError as error:
         if done["previous"] in (None, name):
             raise DeviceError(f"{error.wrong} with the release {name[:12]}", do=error.do) from error
-        release.rollback(root)
+        try:
+            release.rollback(root)
+        except AgentError as refused:
+            raise DeviceError(f"{error.wrong} with the release {name[:12]}; {refused.wrong}", do=error.do) from error
         with contextlib.suppress(AgentError):  # what is told is why the new one was taken back
             start(root, machine)
         wrong = f"{error.wrong} with the release {name[:12]}; {done['previous'][:12]} flies again"
@@ -247,8 +262,8 @@ def rollback(root: Path, machine: Machine) -> dict[str, Any]:
 def _facts(unit: Path) -> Mapping[str, str]:
     """What a unit says of itself in the section that systemd passes over."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        section = unit.read_text(encoding="utf-8").partition("[X-Slimdeploy]\n")[2]
-        return dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
+        section = unit.read_bytes().decode("utf-8").partition("[X-Slimdeploy]\n")[2]
+        return dict(line.split("=", 1) for line in section.split("\n") if "=" in line)  # as systemd parts lines
     return {}
 
 

@@ -1,13 +1,14 @@
-"""The board's end of a ship: one process that answers the desk's requests, and holds the lock for as long as it lives.
+"""The board's end of a ship: one process that answers the host's requests, and holds the lock for as long as it lives.
 
-The desk sends this package over ssh and keeps the connection, so nothing is installed and no lock is left behind: the
+The host sends this package over ssh and keeps the connection, so nothing is installed and no lock is left behind: the
 system frees it when the connection ends. Requests and answers are lines of JSON; answers begin with MARK, since a
-login script may print, too.
+login script may print, too. A request that cannot be used is answered with an error, and the session goes on.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
 import json
 import os
@@ -19,8 +20,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Mapping
 
-from slimdeploy.board import probe, release, service, stage
-from slimdeploy.board.errors import AgentError, DeviceError, UsageError
+from slimdeploy.board import probe, receive, release, requests, service, stage, trust
+from slimdeploy.board.errors import AgentError, ArtifactError, DeviceError, UsageError
 from slimdeploy.board.machine import this_machine
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MARK = "slimdeploy-board "
 SILENCE_S = 120  # a desk that is quiet for longer is gone, even where the network never said so
+GRAPH_LIMIT_BYTES = 256 << 20  # what a compressed graph may grow to; whole networks come as files
 
 
 class Session:
@@ -48,7 +50,7 @@ class Session:
 
     def look(self) -> dict[str, Any]:
         """Return what the desk must know before it sends anything; nothing is changed."""
-        signers = stage.signers_file(self.root)
+        signers = receive.signers_of(self.root)
         machine = this_machine(os.environ)
         return {
             **release.status(self.root),
@@ -70,9 +72,9 @@ class Session:
             files: sizes of all its files, in bytes, by name.
             spare_bytes: what must be free beside them, for the engine above all.
         """
-        release.require_hash(name)
-        folder = release.staging(self.root) / name / "bundle"
-        here = {one: (folder / one).stat().st_size for one in files if (folder / one).is_file()}
+        folder = release.staging(self.root) / name / trust.BUNDLE
+        odd = next(trust.odd_entries(folder.parent), None) is not None  # a link would lead what comes elsewhere
+        here = {one: (folder / one).stat().st_size for one in files if not odd and (folder / one).is_file()}
         present = (release.releases(self.root) / name).is_dir()
         needed = spare_bytes + (0 if present else sum(max(0, size - here.get(one, 0)) for one, size in files.items()))
         free = shutil.disk_usage(str(release.existing(self.root))).free
@@ -83,15 +85,18 @@ class Session:
                 do="free some, or remove old releases with 'slimdeploy ship --prune'",
             )
         self.lock()
+        if odd:
+            trust.remove(folder.parent)
         if not present:
+            trust.own_folder(folder.parent)
             for one in files:
                 (folder / one).parent.mkdir(parents=True, exist_ok=True)
         return {"present": present, "received": here, "folder": str(folder)}
 
-    def stage(self, name: str, timeouts_s: Mapping[str, float]) -> dict[str, Any]:
+    def stage(self, name: str, timeouts_s: Mapping[str, float], runtime: str = "") -> dict[str, Any]:
         """Verify, build and check what was sent."""
         self.lock()
-        return stage.stage(self.root, name, timeouts_s)
+        return stage.stage(self.root, name, timeouts_s, runtime)
 
     def activate(self, name: str, keep: int) -> dict[str, Any]:
         """Make a release the current one, which the service flies, and remove those that are older than those kept."""
@@ -102,8 +107,9 @@ class Session:
     def bench(self, name: str, limit_s: float, options: list[str]) -> dict[str, Any]:
         """Measure a release, the current one or not."""
         self.lock()
-        release.require_hash(name)
-        return stage.ask_agent(release.releases(self.root) / name, "bench", limit_s, *options)
+        folder = release.releases(self.root) / name
+        trust.accept(self.root, folder)
+        return stage.ask_agent(folder, "bench", limit_s, *options)
 
     def time(
         self, limit_s: float, threads: int, how: Mapping[str, Any], graph: str = "", file: str = ""
@@ -118,12 +124,7 @@ class Session:
             file: the hash that `begin` was told, below which it lies alone.
         """
         self.lock()
-        if file:
-            release.require_hash(file)
-            (sent,) = (release.staging(self.root) / file / "bundle").iterdir()
-            taken = sent.read_bytes()
-        else:
-            taken = zlib.decompress(base64.b64decode(graph))
+        taken = _sent(release.staging(self.root) / file / trust.BUNDLE) if file else _unpacked(graph)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a handler of Python would wait for the call that hangs
         signal.alarm(max(1, round(limit_s)))
         try:
@@ -135,8 +136,7 @@ class Session:
     def forget(self, name: str) -> dict[str, Any]:
         """Remove what was sent to be timed."""
         self.lock()
-        release.require_hash(name)
-        shutil.rmtree(str(release.staging(self.root) / name), ignore_errors=True)
+        trust.remove(release.staging(self.root) / name)
         return {}
 
     def rollback(self) -> dict[str, Any]:
@@ -148,8 +148,8 @@ class Session:
         """Install the service that flies the current release: root's for root, else the user's own."""
         self.lock()
         machine = this_machine(os.environ)
-        if start and release.current(self.root) is None:
-            raise DeviceError("the board has no release that a service could run", do="ship a bundle first")
+        if start:
+            release.require_current(self.root)
         warnings = service.install(self.root, machine, source, udev=udev, system=os.geteuid() == 0)
         if start:
             service.start(self.root, machine)
@@ -182,13 +182,7 @@ class Session:
             self._locked = True
 
 
-VERBS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
-    name: getattr(Session, name)
-    for name in (
-        *("ping", "look", "begin", "stage", "activate", "bench", "rollback", "prune", "time", "forget"),
-        *("install_service", "remove_service"),
-    )
-}
+VERBS: Mapping[str, Callable[..., Mapping[str, Any]]] = {name: getattr(Session, name) for name in requests.REQUESTS}
 
 
 def serve(root: str, silence_s: float = SILENCE_S) -> None:
@@ -198,25 +192,63 @@ def serve(root: str, silence_s: float = SILENCE_S) -> None:
         session = Session(root, closing)
         while True:
             signal.alarm(max(1, round(silence_s)))
-            line = sys.stdin.buffer.readline()
+            line = _line(sys.stdin.buffer, requests.LINE_LIMIT_BYTES)
             signal.alarm(0)
-            if not line:
+            if line == b"":
                 return
             _say(sys.stdout.buffer, answer(session, line))
 
 
-def answer(session: Session, line: bytes) -> Mapping[str, Any]:
-    """Return what one request leads to: what was asked for, or an error as an object."""
+def _line(stream: BinaryIO, limit: int) -> bytes | None:
+    """Return the next line, b"" at the end, or None for one that is too long; such a line is read past, not kept."""
+    line = stream.readline(limit)
+    if len(line) < limit or line.endswith(b"\n"):
+        return line
+    while line and not line.endswith(b"\n"):
+        line = stream.readline(1 << 16)
+    return None
+
+
+def answer(session: Session, line: bytes | None) -> Mapping[str, Any]:
+    """Return what one request leads to: what was asked for, or an error as an object.
+
+    Args:
+        session: what the host may ask.
+        line: the request, or None for one that was too long.
+    """
     try:
-        request = json.loads(line.decode("utf-8"))
-        verb = VERBS.get(request.pop("do"))
-        if verb is None:
-            raise UsageError("the board does not know this request", do="use the same slimdeploy on both sides")
-        return verb(session, **request)
+        if line is None:
+            raise UsageError(
+                "the request is too long", wanted=f"a line of {requests.LINE_LIMIT_BYTES >> 20} MiB or less"
+            )
+        verb, arguments = requests.parse(line)
+        return VERBS[verb](session, **arguments)
     except AgentError as error:
         return error.as_json()
     except OSError as error:
         return DeviceError(f"the board's system refused: {error}", do="look at its disk and its permissions").as_json()
+    except MemoryError:
+        return DeviceError("the board's memory is too small for this request").as_json()
+
+
+def _sent(folder: Path) -> bytes:
+    """Return the one file that lies in a folder."""
+    odd, files = next(trust.odd_entries(folder), None), sorted(folder.iterdir()) if folder.is_dir() else []
+    if odd is not None or len(files) != 1 or not files[0].is_file():
+        raise ArtifactError("the graph to time was not sent", wanted="one file", do="run the same command again")
+    return files[0].read_bytes()
+
+
+def _unpacked(graph: str) -> bytes:
+    """Return a graph that came compressed and in base64, unless it grows beyond what a layer may take."""
+    try:
+        decoder = zlib.decompressobj()
+        taken = decoder.decompress(base64.b64decode(graph, validate=True), GRAPH_LIMIT_BYTES)
+    except (binascii.Error, ValueError, zlib.error) as error:
+        raise UsageError("graph of time cannot be unpacked", wanted="a compressed graph in base64") from error
+    if not decoder.eof or not taken:
+        raise UsageError("graph of time is cut off or too large", wanted=f"{GRAPH_LIMIT_BYTES >> 20} MiB or less")
+    return taken
 
 
 def _say(stream: BinaryIO, answered: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -12,40 +13,43 @@ import sys
 from pathlib import Path
 from typing import Any, Mapping
 
-from slimdeploy.board import release, whole
+from slimdeploy.board import release, trust, whole
 from slimdeploy.board.errors import SCHEMA, AgentError, ArtifactError, DeviceError
+from slimdeploy.board.receive import AGENT
 
-AGENT = "agent.pyz"
-SIGNERS = "allowed_signers"
-SYSTEM_SIGNERS = Path("/etc/slimdeploy") / SIGNERS
 TIMEOUTS_S = {"build": 3600.0, "check": 600.0}  # TensorRT builds for many minutes on the small boards
 SHOWN_LINES = 3  # of a failed agent's stderr
 
 
-def signers_file(root: Path) -> Path | None:
-    """Return the list of those who may sign for this board, or None where anybody may."""
-    return next((path for path in (root / SIGNERS, SYSTEM_SIGNERS) if path.exists()), None)
-
-
 def receive(root: Path, bundle: Path) -> str:
-    """Copy a bundle that somebody else brought to the board into staging, and return its hash."""
-    manifest = whole.read_manifest(bundle)
-    name = whole.bundle_hash(bundle)
+    """Copy a bundle that somebody else brought to the board into staging, and return its hash.
+
+    Raises:
+        ArtifactError: it lacks a file, or one of them is a link.
+    """
+    raw = whole.read_raw(bundle)
+    manifest, name = whole.parse_manifest(raw), hashlib.sha256(raw).hexdigest()
     if (release.releases(root) / name).is_dir():
         return name
-    target = release.staging(root) / name / "bundle"
-    shutil.rmtree(str(target), ignore_errors=True)
-    extra = [whole.SIGNATURE] if (bundle / whole.SIGNATURE).is_file() else []
-    for one in (whole.MANIFEST, *extra, *manifest["files"]):
-        if not (bundle / one).is_file():
+    release.prepare(root)
+    folder = release.staging(root) / name
+    trust.remove(folder)
+    target = trust.own_folder(folder) / trust.BUNDLE
+    target.mkdir()
+    (target / whole.MANIFEST).write_bytes(raw)
+    extra = [whole.SIGNATURE] if os.path.lexists(str(bundle / whole.SIGNATURE)) else []
+    for one in (*extra, *manifest["files"]):
+        if (bundle / one).is_symlink() or not (bundle / one).is_file():
             raise ArtifactError(f"the bundle lacks {one}", wanted="the bundle as it was exported", do="copy it again")
         (target / one).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(bundle / one), str(target / one))
     return name
 
 
-def stage(root: Path, name: str, timeouts_s: Mapping[str, float] = TIMEOUTS_S) -> dict[str, Any]:
+def stage(root: Path, name: str, timeouts_s: Mapping[str, float] = TIMEOUTS_S, runtime: str = "") -> dict[str, Any]:
     """Verify a bundle, build its engine and check it; what passes becomes a release, which nothing points at yet.
+
+    Whatever lies in staging beside the bundle is removed first, so that what runs is what the signature covers.
 
     A bundle that is refused is removed. One whose build or check fails stays in staging without an engine, so that it
     need not be sent again.
@@ -54,6 +58,7 @@ def stage(root: Path, name: str, timeouts_s: Mapping[str, float] = TIMEOUTS_S) -
         root: the board's folder.
         name: the bundle's hash.
         timeouts_s: longest time for `build` and for `check`.
+        runtime: what to build and check with; empty leaves the choice to the agent.
 
     Raises:
         AgentError: the bundle is not whole or not signed as it must be, or its build or check fails.
@@ -62,35 +67,24 @@ def stage(root: Path, name: str, timeouts_s: Mapping[str, float] = TIMEOUTS_S) -
     admitted = (release.releases(root) / name).is_dir()
     folder = (release.releases if admitted else release.staging)(root) / name
     try:
-        signed_by = _accept(root, folder)
+        if not admitted:
+            trust.keep_bundle_only(folder)
+        signed_by = trust.accept(root, folder)
     except AgentError:
         if not admitted:
-            shutil.rmtree(str(folder), ignore_errors=True)
+            trust.remove(folder)
         raise
     try:
-        built = ask_agent(folder, "build", timeouts_s["build"])
-        checked = ask_agent(folder, "check", timeouts_s["check"])
+        options = ["--runtime", runtime] if runtime else []
+        built = ask_agent(folder, "build", timeouts_s["build"], *options)
+        checked = ask_agent(folder, "check", timeouts_s["check"], *options)
     except BaseException:
         if not admitted:
-            shutil.rmtree(str(folder / "engine"), ignore_errors=True)
+            trust.remove(folder / trust.ENGINE)
         raise
     if not admitted:
         release.admit(root, name)
     return {"schema": SCHEMA, "release": name, "signed_by": signed_by, "build": built, "check": checked}
-
-
-def _accept(root: Path, folder: Path) -> str | None:
-    """Return who signed a bundle, or None where the board asks for no signature; raise unless it is whole."""
-    bundle = folder / "bundle"
-    manifest = whole.read_manifest(bundle)
-    if whole.bundle_hash(bundle) != folder.name:
-        raise ArtifactError(f"the bundle holds an altered {whole.MANIFEST}", do="ship it again")
-    signers = signers_file(root)
-    signed_by = None if signers is None else whole.check_signature(bundle, signers)
-    whole.check_files(bundle, manifest)  # after the signature, which says that the hashes are to be trusted
-    if AGENT not in manifest["files"]:
-        raise ArtifactError("the bundle has no agent", wanted=f"one with {AGENT}", do="export the model again")
-    return signed_by
 
 
 def ask_agent(folder: Path, verb: str, timeout_s: float, *options: str) -> dict[str, Any]:
@@ -123,14 +117,15 @@ def ask_agent(folder: Path, verb: str, timeout_s: float, *options: str) -> dict[
 
 
 def _answer(verb: str, code: int, stdout: bytes, stderr: bytes) -> dict[str, Any]:
-    lines = stdout.decode(errors="replace").strip().splitlines()
+    lines = stdout.decode(errors="replace").strip().split("\n")
     answer: Any = None
-    with contextlib.suppress(ValueError):
-        answer = json.loads(lines[-1]) if lines else None
+    with contextlib.suppress(ValueError, RecursionError):
+        answer = json.loads(lines[-1])
     if code == 0 and isinstance(answer, dict):
         return answer
     if isinstance(answer, dict) and "wrong" in answer:
-        raise DeviceError(f"{verb} failed: {answer['wrong']}", wanted=answer.get("wanted", ""), do=answer.get("do", ""))
-    said = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+        wrong, wanted, do = (str(answer.get(key, "")) for key in ("wrong", "wanted", "do"))
+        raise DeviceError(f"{verb} failed: {wrong}", wanted=wanted, do=do)
+    said = [line.strip() for line in stderr.decode(errors="replace").split("\n") if line.strip()]
     ending = f"signal {-code}" if code < 0 else f"exit code {code}"
     raise DeviceError(f"{verb} failed with {ending}: {' | '.join(said[-SHOWN_LINES:]) or 'it said nothing'}")

@@ -8,11 +8,12 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from slimdeploy.board.errors import ArtifactError, DeviceError
+from slimdeploy.board.errors import AgentError, ArtifactError, DeviceError
 from slimdeploy.board.onnxruntime_session import in_one_line, options, providers, usable_cores
 from slimdeploy.board.sessions import Engines
 
 UNTIMED_CALLS = 3
+LARGEST_INPUT = 1 << 28  # values
 LONGEST_BYTES = 4  # of a value; tensors of narrower types leave some of their memory unused
 
 Call = Callable[[], object]
@@ -46,6 +47,10 @@ class Timer:
         call, close, version = self._with_tensorrt(graph, precision) if self._is_tensorrt else self._with_ort(graph)
         try:
             samples_s = _timed(call, budget_s, calls)
+        except AgentError:
+            raise
+        except Exception as error:
+            raise DeviceError(f"{self.runtime} failed on the graph: {in_one_line(error)}") from error
         finally:
             close()
         return {"samples_s": samples_s, "backend": self.runtime, "version": version, "threads": self._threads}
@@ -63,7 +68,12 @@ class Timer:
             )
         except Exception as error:
             raise ArtifactError(f"ONNX Runtime does not take the graph: {in_one_line(error)}") from error
-        taken = session.get_inputs()[0]
+        inputs = session.get_inputs()
+        if len(inputs) != 1 or not all(isinstance(side, int) and side > 0 for side in inputs[0].shape):
+            raise ArtifactError("the graph to time has other inputs", wanted="one, of a static shape")
+        taken = inputs[0]
+        if prod(taken.shape) > LARGEST_INPUT:
+            raise ArtifactError(f"the graph's input has {prod(taken.shape)} values", wanted=f"{LARGEST_INPUT} or fewer")
         dtype = np.float16 if "float16" in taken.type else np.float32
         feeds = {taken.name: np.random.default_rng(0).random(taken.shape, dtype=np.float32).astype(dtype)}
         return lambda: session.run(None, feeds), lambda: None, str(onnxruntime.__version__)

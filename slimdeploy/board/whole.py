@@ -11,18 +11,18 @@ import json
 import os
 import re
 import stat
-import subprocess
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
+from slimdeploy.board import receive
 from slimdeploy.board.errors import ArtifactError, DeviceError
+from slimdeploy.board.receive import MANIFEST, NAMESPACE, SIGNATURE
+
+__all__ = ["MANIFEST", "NAMESPACE", "SIGNATURE"]  # names that others take from here
 
 SCHEMA = 1
-MANIFEST = "manifest.json"
-SIGNATURE = "manifest.json.sig"  # the name that ssh-keygen -Y sign gives it
-NAMESPACE = "slimdeploy-bundle"  # a signature made for another purpose does not count
 MANIFEST_LIMIT_BYTES = 4 << 20
-VERIFY_S = 30.0  # for ssh-keygen
+NAME_LIMIT = 200  # bytes; file systems take 255 for each part
 # Parts of a name begin with a letter or a digit, so that none is "..", hidden, or taken for an option.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*\Z")
 
@@ -33,12 +33,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: there is none, it is damaged, of a newer schema, or names a file outside the bundle.
     """
+    return parse_manifest(read_raw(folder))
+
+
+def read_raw(folder: Path) -> bytes:
+    """Return the bytes of a bundle's manifest.
+
+    Raises:
+        ArtifactError: there is none that is an ordinary file.
+    """
     try:
-        with (folder / MANIFEST).open("rb") as stream:
-            raw = stream.read(MANIFEST_LIMIT_BYTES + 1)
+        return receive.read_regular(folder / MANIFEST, follow=True)
     except OSError as error:
         raise ArtifactError(f"{folder} is no bundle: it has no {MANIFEST}", wanted="a bundle's folder") from error
-    return parse_manifest(raw)
 
 
 def parse_manifest(raw: bytes) -> dict[str, Any]:
@@ -63,16 +70,42 @@ def _check_table(files: Any) -> None:
     if not isinstance(files, dict) or not files:
         raise ArtifactError(f"{MANIFEST} names no files", wanted="a bundle's manifest")
     for name, known in files.items():
-        if not NAME.match(name) or name in (MANIFEST, SIGNATURE):
-            raise ArtifactError(f"{MANIFEST} names the file {name!r}", wanted="names inside the bundle's folder")
+        if name in (MANIFEST, SIGNATURE):
+            raise ArtifactError(
+                f"{MANIFEST} names the file {name}", wanted="names inside the bundle's folder, and of other files"
+            )
         size, sha256 = (known.get("size_bytes"), known.get("sha256")) if isinstance(known, dict) else (None, None)
-        if not isinstance(size, int) or size < 0 or not isinstance(sha256, str):
-            raise ArtifactError(f"{MANIFEST} has no size and hash for {name}", wanted="both for every file")
+        if not is_size(size) or not isinstance(sha256, str):
+            raise ArtifactError(f"{MANIFEST} has no size and hash for {name[:NAME_LIMIT]!r}", wanted="both")
+    if wrong := unsafe_name(files):
+        raise ArtifactError(f"{MANIFEST} names the file {wrong}", wanted="names inside the bundle's folder")
+
+
+def unsafe_name(names: Iterable[Any]) -> str | None:
+    """Return the first name, as shown, that must not be written below a folder, or None where all may be.
+
+    A name must lead nowhere else, be no option and not hidden, and none may be the folder of another.
+    """
+    known = set()
+    for name in names:
+        if not isinstance(name, str) or len(name) > NAME_LIMIT or not NAME.match(name):
+            return repr(name)[:NAME_LIMIT]
+        known.add(name)
+    for name in sorted(known):
+        parts = name.split("/")
+        if any("/".join(parts[:deep]) in known for deep in range(1, len(parts))):
+            return repr(name)
+    return None
+
+
+def is_size(value: Any) -> bool:
+    """Return whether a value is a number of bytes that a disk may hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
 
 
 def bundle_hash(folder: Path) -> str:
     """Return what a bundle is called: the SHA-256 of its manifest, which holds the hashes of all other files."""
-    return sha256_file(folder / MANIFEST)
+    return hashlib.sha256(read_raw(folder)).hexdigest()
 
 
 def size_bytes(manifest: dict[str, Any]) -> int:
@@ -140,46 +173,21 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_signature(folder: Path, allowed_signers: Path) -> str:
+def check_signature(folder: Path, allowed_signers: Path, manifest: bytes | None = None) -> str:
     """Return who signed a bundle, one of the allowed signers.
 
     Args:
         folder: the bundle; the signature is that of its manifest.
         allowed_signers: in the form of ssh-keygen(1), ALLOWED SIGNERS.
+        manifest: the bytes of the manifest, where they were read already, so that what is verified is what is used.
 
     Raises:
         ArtifactError: there is no signature, it is another file's, or its key is not allowed.
-        DeviceError: ssh-keygen is missing or hangs.
+        DeviceError: the list of signers cannot be read or names nobody, or ssh-keygen is missing or hangs.
     """
-    if not (folder / SIGNATURE).is_file():
-        raise ArtifactError(
-            "the bundle is not signed",
-            wanted=f"a signature of one of those in {allowed_signers}",
-            do="sign it with 'slimdeploy bundle sign'",
-        )
-    given = ["-s", str(folder / SIGNATURE), "-f", str(allowed_signers), "-n", NAMESPACE]
-    found = _ssh_keygen(["-Y", "find-principals", *given[:4]], b"")
-    principals = found.stdout.decode(errors="replace").split("\n")[0].strip() if found.returncode == 0 else ""
-    if not principals:
-        raise _wrong_signature(found.stderr, f"a key in {allowed_signers}")
-    one = principals.split(",")[0]
-    checked = _ssh_keygen(["-Y", "verify", *given, "-I", one], (folder / MANIFEST).read_bytes())
-    if checked.returncode != 0:
-        raise _wrong_signature(checked.stderr or checked.stdout, "the bundle as it was signed")
-    return one
-
-
-def _wrong_signature(said: bytes, wanted: str) -> ArtifactError:
-    lines = said.decode(errors="replace").strip().splitlines() or ["no reason given"]
-    return ArtifactError(
-        f"the bundle's signature does not hold: {lines[-1]}", wanted=wanted, do="sign it with such a key"
-    )
-
-
-def _ssh_keygen(arguments: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
+    signed = read_raw(folder) if manifest is None else manifest
     try:
-        return subprocess.run(["ssh-keygen", *arguments], input=given, capture_output=True, timeout=VERIFY_S)
-    except FileNotFoundError as error:
-        raise DeviceError("ssh-keygen is not installed", wanted="OpenSSH 8.2 or newer, for signatures") from error
-    except subprocess.TimeoutExpired as error:
-        raise DeviceError(f"ssh-keygen gave no answer within {VERIFY_S:g} s") from error
+        return receive.signer(signed, folder / SIGNATURE, allowed_signers)
+    except receive.Refused as refused:
+        kind = DeviceError if refused.device else ArtifactError
+        raise kind(refused.wrong, wanted=refused.wanted, do=refused.do) from refused

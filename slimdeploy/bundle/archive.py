@@ -1,7 +1,7 @@
 """A bundle in one file: the same bundle gives the same bytes, and a file that someone sent is not trusted.
 
 A `.tar.zst` holds the manifest first, then its signature where there is one, then what the manifest names. It is read
-as a stream: nothing is written before the manifest is known, and nothing that the manifest does not name.
+as a stream: nothing is written before the manifest has been checked, and nothing that the manifest does not name.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ from slimdeploy._needs import needs
 from slimdeploy.board import whole
 from slimdeploy.board.errors import ArtifactError as Refused
 from slimdeploy.board.whole import MANIFEST, SIGNATURE
+from slimdeploy.bundle.manifest import validate
 from slimdeploy.bundle.pack import verify
-from slimdeploy.errors import ArtifactError
+from slimdeploy.bundle.untar import BLOCK, Entry, Tar, write_entry
+from slimdeploy.errors import ArtifactError, StageFailed
 from slimdeploy.lineage import refuse_existing, whole_folder
 
 SUFFIX = ".tar.zst"
 LEVEL = 9  # weights hardly compress; higher levels cost seconds and save next to nothing
 WINDOW_LIMIT_BYTES = 128 << 20  # what a stranger's file may make the decoder keep in memory
 BUNDLE_LIMIT_BYTES = 8 << 30  # far above any bundle; what a stranger's manifest may ask for on the disk
-_BLOCK = 512  # of a tar
+EXPANSION = 20  # weights hardly compress: what grows more than this, and beyond what follows, is no bundle
+EXPANSION_FREE_BYTES = 64 << 20
+SIGNATURE_LIMIT_BYTES = 64 << 10
 _READ_BYTES = 1 << 16
-_PADDING_BYTES = 2 * _READ_BYTES  # what is read ahead, and what a tar ends with
+_PADDING_BYTES = 2 * _READ_BYTES  # headers, padding, and what a tar ends with
 
 
 def bundle_names(manifest: Mapping[str, Any], folder: Path) -> list[str]:
@@ -105,9 +109,11 @@ def opened(bundle: Path) -> Iterator[Path]:
         try:
             with bundle.open("rb") as packed:
                 decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT_BYTES)
-                _unpack(decoder.stream_reader(packed), Path(folder))
-        except (zstandard.ZstdError, tarfile.TarError, EOFError) as error:
+                _unpack(decoder.stream_reader(packed), Path(folder), bundle.stat().st_size)
+        except zstandard.ZstdError as error:
             raise ArtifactError(f"{bundle} is damaged: {error}", wanted="a bundle", do="copy it again") from error
+        except OSError as error:
+            raise StageFailed(f"{bundle} cannot be unpacked: {error}", do="free some space") from error
         except Refused as error:
             raise ArtifactError(f"{bundle}: {error.wrong}", wanted=error.wanted, do=error.do) from error
         yield Path(folder)
@@ -127,63 +133,58 @@ class _Bounded(io.RawIOBase):
         return block
 
 
-def _unpack(stream: IO[bytes], folder: Path) -> None:
+def _unpack(stream: IO[bytes], folder: Path, packed_bytes: int) -> None:
     bounded = _Bounded(stream, whole.MANIFEST_LIMIT_BYTES + _PADDING_BYTES)
-    with tarfile.open(fileobj=bounded, mode="r|", bufsize=_READ_BYTES) as tar:
-        manifest: dict[str, Any] | None = None
-        for member in tar:
-            if manifest is None:
-                manifest = whole.parse_manifest(_first(tar, member, folder))
-                bounded.left_bytes += _allowed_bytes(manifest)
-            else:
-                _extract(tar, member, manifest, folder)
+    tar = Tar(bounded)
+    manifest: dict[str, Any] | None = None
+    for entry in tar:
+        if manifest is None:
+            manifest = _first(tar, entry, folder)
+            bounded.left_bytes += _allowed_bytes(manifest, packed_bytes)
+        else:
+            _require_named(entry, manifest)
+            write_entry(tar, entry, folder)
     if manifest is None:
         raise Refused("the archive is empty", wanted="a bundle")
     while bounded.read(_READ_BYTES):  # what follows the tar is counted, too
         pass
 
 
-def _allowed_bytes(manifest: dict[str, Any]) -> int:
+def _allowed_bytes(manifest: dict[str, Any], packed_bytes: int) -> int:
     wanted = whole.size_bytes(manifest)
     if wanted > BUNDLE_LIMIT_BYTES:
         raise Refused(
             f"the manifest asks for {wanted / 1e9:.0f} GB", wanted=f"{BUNDLE_LIMIT_BYTES / 1e9:.0f} GB or less"
         )
+    if wanted > EXPANSION_FREE_BYTES + EXPANSION * packed_bytes:
+        raise Refused(
+            f"an archive of {packed_bytes / 1e6:.1f} MB asks for {wanted / 1e6:.0f} MB",
+            wanted=f"at most {EXPANSION} times as much as it holds, as of weights",
+        )
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if wanted > free:
         raise Refused(f"the bundle takes {wanted / 1e6:.0f} MB and {free / 1e6:.0f} MB are free", do="free some space")
-    return wanted + 2 * _BLOCK * len(manifest["files"])  # a header and up to a block of padding each
+    return wanted + 2 * BLOCK * len(manifest["files"])  # a header and up to a block of padding each
 
 
-def _first(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> bytes:
-    if member.name != MANIFEST or not member.isreg() or member.size > whole.MANIFEST_LIMIT_BYTES:
-        raise Refused(
-            f"its first entry is {member.name!r}", wanted=f"{MANIFEST}, as 'slimdeploy bundle pack' writes it"
-        )
-    raw = _content(tar, member)
+def _first(tar: Tar, entry: Entry, folder: Path) -> dict[str, Any]:
+    """Return the manifest, checked in whole before anything else is written."""
+    if entry.name != MANIFEST or entry.is_folder or entry.size_bytes > whole.MANIFEST_LIMIT_BYTES:
+        raise Refused(f"its first entry is {entry.name!r}", wanted=f"{MANIFEST}, as 'slimdeploy bundle pack' writes it")
+    raw = b"".join(tar.blocks())
+    manifest = whole.parse_manifest(raw)
+    validate(manifest, MANIFEST)
     (folder / MANIFEST).write_bytes(raw)
-    return raw
+    return manifest
 
 
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, manifest: dict[str, Any], folder: Path) -> None:
-    """Write one file that the manifest names, with the size that it names; refuse anything else."""
-    name = member.name
-    known = manifest["files"].get(name) or ({"size_bytes": member.size} if name == SIGNATURE else None)
-    if known is None:
+def _require_named(entry: Entry, manifest: dict[str, Any]) -> None:
+    """Refuse anything but a file that the manifest names, with the size that it names, and the signature."""
+    name = entry.name
+    known = manifest["files"].get(name)
+    if entry.is_folder or (known is None and name != SIGNATURE):
         raise Refused(f"the archive holds {name!r}, which is not part of it", wanted="a bundle that slimdeploy packed")
-    if not member.isreg():
-        raise Refused(f"the archive holds {name!r}, which is no ordinary file", wanted="no links and no devices")
-    if member.size != known["size_bytes"]:
-        raise Refused(f"the archive says that {name} has {member.size} bytes", wanted=f"{known['size_bytes']}")
-    if (folder / name).exists():
-        raise Refused(f"the archive holds {name} twice", wanted="every file once")
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    source = tar.extractfile(member)
-    assert source is not None  # it is an ordinary file
-    with (folder / name).open("wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    source = tar.extractfile(member)
-    return source.read() if source is not None else b""
+    if known is None and entry.size_bytes > SIGNATURE_LIMIT_BYTES:
+        raise Refused(f"{SIGNATURE} has {entry.size_bytes} bytes", wanted=f"{SIGNATURE_LIMIT_BYTES} or fewer")
+    if known is not None and entry.size_bytes != known["size_bytes"]:
+        raise Refused(f"the archive says that {name} has {entry.size_bytes} bytes", wanted=f"{known['size_bytes']}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from slimdeploy.cli._shared import table
-from slimdeploy.records import PrunePlan
+from slimdeploy.records import DetectionAgreement, PrunePlan
+from slimdeploy.stages._agreement import counts_text
 
 BAR = 24  # characters of the widest layer's bar
 TOLD = 10  # groups in the table of sensitivities; the first table has the damage of all
@@ -86,25 +87,36 @@ def reached_lines(plan: PrunePlan) -> list[str]:
         kind = "estimated, not measured" if latency.estimated else "planned, not measured"
         return [f"asked for {asked} on {latency.target}; {kind}: {latency.speedup:.2f} times as fast", planned]
     before, after = latency.measured_ms
+    interval = "" if latency.speedup_interval is None else " [{:.2f}, {:.2f}]".format(*latency.speedup_interval)
     return [
         f"asked for {asked} on {latency.target}, measured {before:.2f} to {after:.2f} ms, "
-        f"{latency.speedup:.2f} times as fast, {1e3 / after:.1f} images a second ({latency.precision})",
+        f"{latency.speedup:.2f} times as fast{interval}, {1e3 / after:.1f} images a second ({latency.precision})",
         planned,
     ]
 
 
 def sensitivity_lines(plan: PrunePlan) -> list[str]:
     """Return what the plan as a whole does to what the network finds, before any fine-tuning."""
-    tried = plan.rebuilt or plan.whole
+    if plan.agreement is not None:
+        return [agreement_line(plan.agreement)]
+    tried = plan.whole
     if tried is None:
         return ["whether the network still finds anything was not checked: --data names images to try the plan on"]
     before, after = tried.positives
     if not before:
         return ["the network finds nothing on the images it was tried on, so nothing shows what the plan costs"]
-    how = "with the weights that stay fitted anew, " if plan.rebuilt else ""
-    return [
-        f"before any fine-tuning, {how}{after} anchors score on the images it was tried on, of {before} before the cut"
-    ]
+    return [f"before any fine-tuning, {after} anchors score on the images it was tried on, of {before} before the cut"]
+
+
+def agreement_line(agreement: DetectionAgreement) -> str:
+    """Return how much of what the whole network finds the cut one finds."""
+    scores = ""
+    if agreement.map50_95 is not None:
+        scores = "; mAP50-95 there {1:.3f} against {0:.3f}".format(*agreement.map50_95)
+    return (
+        f"before any fine-tuning, with fitted weights, it finds {agreement.share:.0%} of what the whole network finds "
+        f"({counts_text(agreement)}{scores})"
+    )
 
 
 def whole_lines(plan: PrunePlan) -> list[str]:

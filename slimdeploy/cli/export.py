@@ -184,7 +184,8 @@ def _accuracy(told: dict[str, Any] | None) -> str:
     if told is None:
         return "what int8 loses was not measured; --max-drop 0.5 does, and holds it to half a point"
     drops = ", ".join(
-        f"{file} {told['map50_95'][file]:.4f} ({-drop:+.2f})" for file, drop in told["drop_points"].items()
+        f"{file} {told['map50_95'][file]:.4f} (loses {drop:.2f} points{_interval(told, file)})"
+        for file, drop in told["drop_points"].items()
     )
     line = f"fp32 {told['fp32_map50_95']:.4f}, {drops} on {told['images']} images of {told['data']}"
     if not told["returned"]:
@@ -192,6 +193,12 @@ def _accuracy(told: dict[str, Any] | None) -> str:
     return (
         f"{line}; {len(told['returned'])} layers returned to float with {told['returned_share']:.1%} of the arithmetic"
     )
+
+
+def _interval(accuracy: dict[str, Any], file: str) -> str:
+    """Return the interval of a loss, which manifests of older versions lack."""
+    ends = accuracy.get("drop_interval", {}).get(file)
+    return "" if ends is None else " [{:.2f}, {:.2f}]".format(*ends)
 
 
 def _parser(board: dict[str, str]) -> str:

@@ -60,6 +60,13 @@ def command(
     ] = None,
     alignment: Annotated[int | None, typer.Option(help="Make widths multiples of this; beats the target.")] = None,
     imgsz: Annotated[int | None, typer.Option(help="Side of the input that MACs and time are of, in pixels.")] = None,
+    least_agreement: Annotated[
+        float | None,
+        typer.Option(
+            help="With --data: least share of the whole network's detections that the cut one must still find, as F1; "
+            "0 refuses nothing."
+        ),
+    ] = None,
     plan: Annotated[Path | None, typer.Option(help="Replay this plan.json on the weights it was made for.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, show the plan, and cut nothing.")] = False,
     config: ConfigOption = None,
@@ -78,7 +85,7 @@ def command(
     flags = {
         "speedup": speedup, "latency_ms": latency_ms, "fps": fps, "macs": macs, "channels": channels,
         "criterion": criterion, "precision": precision, "alignment": alignment, "imgsz": imgsz,
-        "reconstruct_images": reconstruct_images,
+        "reconstruct_images": reconstruct_images, "least_agreement": least_agreement,
     }  # fmt: skip
     if plan is None:
         settings = _settings(flags, config, target)

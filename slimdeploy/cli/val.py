@@ -34,7 +34,10 @@ POINTS_NOTE = (
 
 
 def command(
-    weights: Annotated[list[Path], typer.Argument(help="Models: .pt checkpoints and exported .onnx files.")],
+    weights: Annotated[
+        list[Path],
+        typer.Argument(help="Models: .pt checkpoints, exported .onnx files, or folders of bundles."),
+    ],
     data: DataOption,
     split: Annotated[str | None, typer.Option(help="Which split to score on: val, test or train.")] = None,
     imgsz: Annotated[int | None, typer.Option(help="Side of the input of a .pt, in pixels.")] = None,
@@ -59,6 +62,7 @@ def command(
         from slimdeploy.accuracy.evaluate import require_detector
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.data.dataset import read_dataset
+        from slimdeploy.stages.bench import model_file
         from slimdeploy.stages.val import require_protocol, val, write
     from slimdeploy.lineage import refuse_existing
     from slimdeploy.recipes import section
@@ -70,10 +74,11 @@ def command(
             importlib.import_module("jinja2")  # now, not after minutes of scoring
     settings = build(ValConfig, {"split": split, "imgsz": imgsz, "max_det": max_det}, section(config, NAME))
     side = (settings.imgsz, settings.imgsz)
+    names, weights = short_names(weights), [model_file(path) for path in weights]
     artifacts = [read_artifact(path, imgsz=side, trust=trust) for path in weights]
     for one in artifacts:
         require_detector(one)
-    dataset, names = read_dataset(data), short_names(weights)
+    dataset = read_dataset(data)
     models = list(zip(names, artifacts, strict=True))
     score_all = partial(val, models, dataset, settings, protocol=protocol, backend=backend, trust=trust)
     files = list(zip(names, weights, strict=True))

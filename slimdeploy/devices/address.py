@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from slimdeploy.board.text import SHOWN
 from slimdeploy.errors import UsageError
 
 DEFAULT_ROOT = "slimdeploy"  # below the home of the user on the board
 _SSH = re.compile(
-    r"ssh://(?:(?P<user>[\w.][\w.-]*)@)?(?P<host>[A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.%\w]+\])(?::(?P<port>\d{1,5}))?(?P<path>/.*)?"
+    r"ssh://(?:(?P<user>[\w.][\w.-]*)@)?(?P<host>[A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.%\w]+\])(?::(?P<port>[0-9]{1,5}))?(?P<path>/.*)?",
+    re.ASCII,
 )
+LONGEST = 1024  # characters; paths on a board are shorter
 _WANTED = "ssh://user@board:port/path (user, port and path may be left out), or local:/path"
 
 
@@ -44,11 +47,13 @@ def parse_address(text: str) -> Address:
     Raises:
         UsageError: it is none.
     """
+    if not text.isprintable() or len(text) > LONGEST:  # it reaches a unit, a shell and terminals
+        raise UsageError(f"the address {text[:SHOWN]!r} is none of a board", wanted=f"printable characters: {_WANTED}")
     if text.startswith("local:/") and len(text) > len("local:/"):
         return Address(text=text, root=text.removeprefix("local:"))
     found = _SSH.fullmatch(text)
-    if not found or any(ord(character) < 32 for character in text):
-        raise UsageError(f"the address {text!r} is none of a board", wanted=_WANTED)
+    if not found:
+        raise UsageError(f"the address {text[:SHOWN]!r} is none of a board", wanted=_WANTED)
     if found["port"] and not 0 < int(found["port"]) < 65536:
         raise UsageError(f"the address {text!r} has the port {found['port']}", wanted="a port in 1..65535")
     return Address(

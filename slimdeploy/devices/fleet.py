@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimdeploy.devices.address import Address, parse_address
+from slimdeploy.board.text import SHOWN, one_line
+from slimdeploy.devices.address import LONGEST, Address, parse_address
 from slimdeploy.errors import UsageError
+from slimdeploy.files import read_toml
 from slimdeploy.targets import load_target
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _KEYS = ("name", "address", "group", "target", "canary")
 
@@ -46,18 +43,13 @@ def read_fleet(path: Path) -> tuple[FleetBoard, ...]:
     Raises:
         UsageError: the file is missing or damaged, or a board in it is wrong.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read: {error}", wanted="a TOML file with a [[board]] for each board"
-        ) from error
+    raw = read_toml(path, what="fleet", wanted="a TOML file with a [[board]] for each board")
     entries = raw.get("board")
     if set(raw) != {"board"} or not isinstance(entries, list) or not entries:
         raise UsageError(f"{path} is no fleet", wanted="a [[board]] for each board, and nothing else")
     boards = tuple(_board(path, entry) for entry in entries)
     for key, values in (("name", [one.name for one in boards]), ("address", [one.address.text for one in boards])):
-        if twice := [value for value in values if values.count(value) > 1]:
+        if twice := [value for value, times in Counter(values).items() if times > 1]:
             raise UsageError(f"{path} has the {key} {twice[0]!r} twice", wanted="each board once")
     return boards
 
@@ -66,13 +58,23 @@ def _board(path: Path, entry: Any) -> FleetBoard:
     if not isinstance(entry, dict) or not {"name", "address"} <= set(entry):
         raise UsageError(f"{path}: a board lacks its name or its address", wanted=f"some of {', '.join(_KEYS)}")
     if unknown := sorted(set(entry) - set(_KEYS)):
-        raise UsageError(f"{path}: {entry['name']} has the unknown key {unknown[0]!r}", wanted=", ".join(_KEYS))
+        raise UsageError(
+            f"{path}: {_shown(entry['name'])} has the unknown key {unknown[0][:SHOWN]!r}", wanted=", ".join(_KEYS)
+        )
     for key, value in entry.items():
         if not isinstance(value, bool if key == "canary" else str):
             raise UsageError(
-                f"{path}: {key} of {entry['name']} is {value!r}",
+                f"{path}: {key} of {_shown(entry['name'])} is {_shown(repr(value))}",
                 wanted="true or false" if key == "canary" else "a text",
+            )
+        if key != "address" and isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST):
+            raise UsageError(
+                f"{path}: {key} {value[:SHOWN]!r} cannot be used", wanted="printable characters in one line"
             )
     if entry.get("target"):
         load_target(entry["target"])
     return FleetBoard(**{**entry, "address": parse_address(entry["address"])})
+
+
+def _shown(value: Any) -> str:
+    return one_line(str(value), SHOWN)

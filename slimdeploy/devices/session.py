@@ -7,19 +7,23 @@ import json
 import queue
 import shlex
 import subprocess
-import tempfile
 import threading
 import time
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from slimdeploy.board.session import MARK
+from slimdeploy.board.text import one_line
 from slimdeploy.configs import ShipConfig
-from slimdeploy.devices import ssh
+from slimdeploy.devices import answers, ssh
 from slimdeploy.devices.address import Address
+from slimdeploy.devices.streams import Tail, TooLong, marked_lines
 from slimdeploy.errors import DeviceError
 
 CLOSE_S = 2.0
+ANSWER_LIMIT_BYTES = 16 << 20  # far above what the samples of a measurement take
+UNASKED = 8  # answers that may wait; a board gives one for each request
+SHOWN = 500  # characters of a board's reason
 POLL_S = 0.2  # Windows cannot interrupt a wait by Ctrl-C, so waits are short
 TOO_OLD = 96  # exit code of the start below
 # Takes the board's package from stdin into memory and runs it from there: the board's disk is not touched. It is read
@@ -52,51 +56,56 @@ class BoardSession:
         command = [config.python, "-c", start]
         if address.host:
             command = [*ssh.ssh_command(config), *ssh.login(address), shlex.join(command)]
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the session
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._lines: queue.Queue[bytes] = queue.Queue(UNASKED)
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._over, self._broken = threading.Event(), ""
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
+                command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
         except OSError as error:
-            self._stderr.close()
             raise DeviceError(f"cannot start {command[0]}: {error}", do="check that it is installed") from error
-        threading.Thread(target=self._read, daemon=True).start()
-        self._write(agent)
+        assert self._process.stderr is not None
+        self._stderr = Tail(self._process.stderr)
+        for work in (self._read, self._send):
+            threading.Thread(target=work, daemon=True).start()
+        self._outgoing.put(agent)
 
     def ask(self, do: str, *, timeout_s: float | None = None, **request: Any) -> dict[str, Any]:
         """Return the board's answer to one request.
 
         Raises:
-            DeviceError: the board refused, it gave no answer in time, or the connection broke.
+            DeviceError: the board refused, it gave no answer in time or none that can be used, or the connection broke.
         """
         limit_s = timeout_s if timeout_s is not None else self._config.answer_timeout_s
-        self._write(json.dumps({"do": do, **request}).encode() + b"\n")
+        self._outgoing.put(json.dumps({"do": do, **request}).encode() + b"\n")
         line = self._answer(limit_s)
         if line is None:
             raise DeviceError(
                 f"{self.address.text} gave no answer to {do!r} within {limit_s:g} s",
                 do="check that the board is not stuck, then run the same command again",
             )
+        if self._broken:
+            raise self._useless(do, self._broken)
         if not line:
             raise self._ended(do)
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer = answers.parse(line, do, request)
+        except ValueError as error:
+            raise self._useless(do, str(error)) from error
         if "error" in answer:
-            wrong = f"{self.address.text}: {answer['wrong']}"
-            raise DeviceError(wrong, wanted=answer["wanted"], do=answer["do"])
+            wrong, wanted, reason = (answer[key][:SHOWN] for key in ("wrong", "wanted", "do"))
+            raise DeviceError(f"{self.address.text}: {wrong}", wanted=wanted, do=reason)
         return answer
 
     def close(self) -> None:
         """End the board's process, which frees its lock: gently first, by force if it does not go."""
-        with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+        self._outgoing.put(None)
         try:
             self._process.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._stderr.close()
 
     def __enter__(self) -> BoardSession:
         return self
@@ -106,36 +115,58 @@ class BoardSession:
     ) -> None:
         self.close()
 
-    def _write(self, data: bytes) -> None:
+    def _send(self) -> None:
+        """Write what is asked, in a thread of its own: a board that does not read must not stop the host."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # a session that ended is told of when an answer is asked for
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+        with contextlib.suppress(OSError), self._process.stdin as stdin:  # an end is told when an answer is asked for
+            for data in iter(self._outgoing.get, None):
+                left = memoryview(data)
+                while left:
+                    left = left[stdin.write(left) :]
 
     def _answer(self, timeout_s: float) -> bytes | None:
         """Return one answer, b"" from a session that ended, or None when time is up."""
         ends = time.perf_counter() + timeout_s
         while (left_s := ends - time.perf_counter()) > 0:
+            over = self._over.is_set()  # asked before the queue, which gets nothing more afterwards
             with contextlib.suppress(queue.Empty):
                 return self._lines.get(timeout=min(left_s, POLL_S))
+            if over:
+                return b""
         return None
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as stdout:
-            for line in stdout:
-                if line.startswith(MARK.encode()):
-                    self._lines.put(line[len(MARK) :])
-        self._lines.put(b"")
+            try:
+                for line in marked_lines(stdout, MARK.encode(), ANSWER_LIMIT_BYTES):
+                    self._lines.put_nowait(line)
+            except TooLong:
+                self._broken = f"it is longer than {ANSWER_LIMIT_BYTES >> 20} MiB"
+            except queue.Full:
+                self._broken = "more came than was asked for"
+            if self._broken:
+                self._process.kill()
+        self._over.set()
+
+    def _useless(self, do: str, why: str) -> DeviceError:
+        return DeviceError(
+            f"the answer of {self.address.text} to {do!r} cannot be used: {one_line(why, SHOWN)}",
+            wanted="what slimdeploy's own part on the board says",
+            do="check what this board is; do not trust it",
+        )
 
     def _ended(self, what: str) -> DeviceError:
-        code = self._process.wait()
-        self._stderr.seek(0)
-        said = self._stderr.read().decode(errors="replace")
+        try:
+            code = self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:  # it says nothing more, and stays
+            self._process.kill()
+            code = self._process.wait()
+        said = self._stderr.text(CLOSE_S)
         name, board = self._config.python, self.address.text
         if code == TOO_OLD:
             return DeviceError(
-                f"{name} on {board} is {said.strip().splitlines()[-1]}",
+                f"{name} on {board} is {one_line(said.strip().split(chr(10))[-1], 80) or 'too old'}",
                 wanted="3.8 or newer",
                 do="name one with --python",
             )

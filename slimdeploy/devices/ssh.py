@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 
+from slimdeploy.board.text import SHOWN, one_line
 from slimdeploy.configs import ShipConfig
 from slimdeploy.devices.address import Address
 from slimdeploy.errors import DeviceError
@@ -74,7 +75,7 @@ def explain(address: Address, code: int, stderr: str, what: str) -> DeviceError:
     for said, wrong, do in _REASONS:
         if said in stderr:
             return DeviceError(wrong.format(**named), do=do.format(**named))
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    lines = [one_line(line.strip(), SHOWN) for line in stderr.split("\n") if line.strip()]
     told = f": {' | '.join(lines[-SHOWN_LINES:])}" if lines else ""
     if code == FAILED or code < 0:
         return DeviceError(

@@ -12,15 +12,18 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from slimdeploy.board.text import SHOWN
 from slimdeploy.configs import ShipConfig
 from slimdeploy.devices import ssh
 from slimdeploy.devices.address import Address
 from slimdeploy.devices.session import BoardSession
+from slimdeploy.devices.streams import Tail
 from slimdeploy.errors import DeviceError
 
 PING_S = 10.0  # the board gives up on a desk that is silent for much longer
 POLL_S = 0.1
-_SENT = re.compile(r"Total bytes sent: ([\d,.]+)")
+SAID_S = 5.0  # for the last words of a transfer that has ended
+_SENT = re.compile(r"Total bytes sent: ([0-9][0-9,.]{0,30})")
 
 
 def send(
@@ -47,7 +50,7 @@ def send(
             name, command = "rsync", _rsync(address, files, folder, Path(temporary), config)
         else:
             name, command = "sftp", _sftp(address, files, folder, received, Path(temporary), config)
-        code, told = _run(command, session, Path(temporary))
+        code, told = _run(command, session)
     if code != 0:
         raise _failed(address, code, told)
     sent = _SENT.search(told)
@@ -100,28 +103,35 @@ def _sftp(
 
 
 def _quoted(name: str) -> str:
+    if any(character in name for character in "\r\n\0"):  # it would be a command of its own
+        raise DeviceError(f"sftp cannot send {name[:SHOWN]!r}", wanted="a path without a line end", do="move it")
     return name.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _run(command: list[str], session: BoardSession, temporary: Path) -> tuple[int, str]:
-    """Run a transfer to its end and return its exit code and what it said; the board hears from the desk meanwhile."""
-    with (temporary / "said").open("w+b") as said:
-        started = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ, "LC_ALL": "C"}
-        )
-        try:
-            pinged = time.perf_counter()
-            while started.poll() is None:
-                time.sleep(POLL_S)
-                if time.perf_counter() - pinged > PING_S:
-                    session.ask("ping")
-                    pinged = time.perf_counter()
-        finally:
-            if started.poll() is None:
-                started.kill()
-            started.wait()
-        said.seek(0)
-        return started.returncode, said.read().decode(errors="replace")
+def _run(command: list[str], session: BoardSession) -> tuple[int, str]:
+    """Run a transfer to its end and return its exit code and what it said; the board hears from the host meanwhile."""
+    started = subprocess.Popen(
+        command,
+        bufsize=0,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    assert started.stdout is not None
+    said = Tail(started.stdout)
+    try:
+        pinged = time.perf_counter()
+        while started.poll() is None:
+            time.sleep(POLL_S)
+            if time.perf_counter() - pinged > PING_S:
+                session.ask("ping")
+                pinged = time.perf_counter()
+    finally:
+        if started.poll() is None:
+            started.kill()
+        started.wait()
+    return started.returncode, said.text(SAID_S)
 
 
 def _failed(address: Address, code: int, told: str) -> DeviceError:

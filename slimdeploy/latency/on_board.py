@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import tempfile
 import zlib
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from slimdeploy.devices.transfer import send
 from slimdeploy.latency.measure import CALLS
 from slimdeploy.latency.shapes import Kind, Widths
 from slimdeploy.lineage import sha256_file
+
+SENT = "graph.onnx"
 
 
 class BoardTimer:
@@ -56,15 +59,17 @@ class BoardTimer:
             path: an ONNX model.
         """
         name = sha256_file(path)
-        place = self._board.ask(
-            "begin", name=name, files={path.name: path.stat().st_size}, spare_bytes=self._shipping.spare_mib << 20
-        )
-        try:
-            send(self._board, {path.name: path}, place["folder"], place["received"], self._shipping)
-            samples = self._config.samples
-            return self._ask({"budget_s": 0.0, "calls": (samples, samples)}, file=name)
-        finally:
-            self._board.ask("forget", name=name)
+        with tempfile.TemporaryDirectory(prefix="slimdeploy-") as folder:
+            copy = Path(folder) / SENT  # under a name that every board takes, whatever the user's file is called
+            shutil.copyfile(path, copy)
+            sizes = {SENT: copy.stat().st_size}
+            place = self._board.ask("begin", name=name, files=sizes, spare_bytes=self._shipping.spare_mib << 20)
+            try:
+                send(self._board, {SENT: copy}, place["folder"], place["received"], self._shipping)
+                samples = self._config.samples
+                return self._ask({"budget_s": 0.0, "calls": (samples, samples)}, file=name)
+            finally:
+                self._board.ask("forget", name=name)
 
     def _ask(self, how: Mapping[str, Any], **graph: str) -> dict[str, Any]:
         config, limit_s = self._config, self._config.timeout_s

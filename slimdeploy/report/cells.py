@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from slimdeploy.bench import stats
+from slimdeploy.board.text import printable
 from slimdeploy.records import Report, Row
 from slimdeploy.report.findings import Speedup, points, speedups
 
@@ -84,8 +85,8 @@ def table(report: Report) -> list[dict[str, Cell]]:
 
 
 def label(text: str) -> str:
-    """Return a name as it can be shown in one line: what does not print becomes a question mark."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    """Return a name as it can be shown in one line: what does not print is escaped."""
+    return printable(text)
 
 
 def number(value: float | None, show: Callable[[float], str]) -> Cell:

@@ -11,6 +11,8 @@ from typing import Any
 
 from slimdeploy._needs import needs
 from slimdeploy.errors import OutputExists, UsageError
+from slimdeploy.fields import mismatch
+from slimdeploy.files import MALFORMED
 from slimdeploy.lineage import read_json, write_json
 from slimdeploy.search.spec import Spec, spec_from
 from slimdeploy.search.store import is_url
@@ -99,17 +101,30 @@ def open_folder(path: Path) -> Folder:
     if not (path / SEARCH_FILE).exists():
         raise UsageError(f"{path} is no search's folder", wanted="one that `slimdeploy search` made")
     plain = read_json(path / SEARCH_FILE, what="search")
+    for key, hint in _FIELDS.items():
+        if found := mismatch(hint, plain.get(key), key):
+            raise UsageError(
+                f"{path / SEARCH_FILE} is damaged: {found.wrong}",
+                wanted=found.wanted,
+                do="begin again with another --out",
+            )
     try:
         spec = spec_from(
             plain["search"], plain["recipe"], Path(plain["place"]), data=Path(plain["data"]) if plain["data"] else None
         )
-        url = is_url(plain["cache"])
-        return Folder(
-            path=path, spec=spec, identity=plain["id"], storage=plain["storage"], store=plain["cache"] if url else "",
-            cache=Path(plain["cache"]) if plain["cache"] and not url else (path / CACHE).resolve(),
-        )  # fmt: skip
-    except KeyError as error:
-        raise UsageError(f"{path / SEARCH_FILE} is damaged: no {error}", do="begin anew with another --out") from error
+    except (UsageError, *MALFORMED) as error:
+        raise UsageError(f"{path / SEARCH_FILE} is damaged: {error}", do="begin again with another --out") from error
+    url = is_url(plain["cache"])
+    return Folder(
+        path=path, spec=spec, identity=plain["id"], storage=plain["storage"], store=plain["cache"] if url else "",
+        cache=Path(plain["cache"]) if plain["cache"] and not url else (path / CACHE).resolve(),
+    )  # fmt: skip
+
+
+_FIELDS: Mapping[str, Any] = {
+    "id": str, "search": Mapping[str, Any], "recipe": Mapping[str, Any], "place": str, "data": str, "cache": str,
+    "storage": str,
+}  # fmt: skip
 
 
 @contextlib.contextmanager

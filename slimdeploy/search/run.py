@@ -12,8 +12,9 @@ from pathlib import Path
 
 from slimdeploy._needs import require
 from slimdeploy.errors import GateError, StageFailed, UsageError
+from slimdeploy.files import read_toml
 from slimdeploy.lineage import read_json
-from slimdeploy.recipes import read_toml, recipe_from
+from slimdeploy.recipes import recipe_from
 from slimdeploy.search.drive import Driver
 from slimdeploy.search.folder import LOGS, PROGRESS_FILE, Folder, new_folder, only_here, open_folder
 from slimdeploy.search.local import Engine, LocalEngine

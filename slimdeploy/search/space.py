@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from slimdeploy.board.text import brief
 from slimdeploy.configs import FIGURES, SHARES
 from slimdeploy.errors import UsageError
+from slimdeploy.fields import is_number
 from slimdeploy.recipes import EXTRA_KEYS, SECTIONS
 
 TOP = ("weights", "imgsz", "passes")  # settings of a recipe that stand in no section
@@ -90,20 +92,22 @@ def read_space(raw: Mapping[str, Any]) -> tuple[Setting, ...]:
 def _setting(name: str, raw: Any) -> Setting:
     _require_known(name)
     if isinstance(raw, list):
-        if not raw or any(isinstance(one, (list, dict)) for one in raw):
-            raise UsageError(f"space.{name} is {raw!r}", wanted="a list of one or more plain values")
+        if not raw or not all(isinstance(one, (str, bool)) or is_number(one) for one in raw):
+            raise UsageError(f"space.{name} is {brief(raw)}", wanted="a list of one or more plain values")
         if len({repr(one) for one in raw}) < len(raw):
             raise UsageError(f"space.{name} names a value twice", wanted="each once")
         return Setting(name=name, choices=tuple(raw))
     if isinstance(raw, Mapping):
         return _range(name, raw)
-    raise UsageError(f"space.{name} is {raw!r}", wanted="a list of values, or { low = …, high = … }")
+    raise UsageError(f"space.{name} is {brief(raw)}", wanted="a list of values, or { low = …, high = … }")
 
 
 def _require_known(name: str) -> None:
     section, _, key = name.rpartition(".")
     if section in MEASURING or key in SAME_FOR_ALL:
         raise UsageError(f"space.{name} cannot be searched", wanted="a setting that leaves trials comparable")
+    if section and section not in SECTIONS:
+        raise UsageError(f"the unknown setting space.{name}", wanted=f"a section, one of {', '.join(SECTIONS)}")
     if section:
         known = {field.name for field in dataclasses.fields(SECTIONS[section])} | {*EXTRA_KEYS.get(section, ())}
         known -= {*SAME_FOR_ALL}
@@ -117,8 +121,8 @@ def _range(name: str, raw: Mapping[str, Any]) -> Setting:
     if unknown := sorted(set(raw) - set(RANGE_KEYS)):
         raise UsageError(f"space.{name} has the unknown key {unknown[0]!r}", wanted=", ".join(RANGE_KEYS))
     ends = [raw.get("low"), raw.get("high"), raw.get("step", 1)]
-    if any(isinstance(one, bool) or not isinstance(one, (int, float)) or not math.isfinite(one) for one in ends):
-        raise UsageError(f"space.{name} is {dict(raw)!r}", wanted="numbers as low, high and, if you like, step")
+    if not all(map(is_number, ends)):
+        raise UsageError(f"space.{name} is {brief(dict(raw))}", wanted="numbers as low, high and, if you like, step")
     low, high, step = ends
     log = raw.get("log", False)
     if not isinstance(log, bool) or (log and ("step" in raw or low <= 0)):

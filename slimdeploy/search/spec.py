@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slimdeploy.board.text import brief
 from slimdeploy.configs import SearchConfig, TrialConfig, build
 from slimdeploy.errors import UsageError
-from slimdeploy.recipes import read_raw, read_toml, recipe_from
+from slimdeploy.fields import is_number
+from slimdeploy.files import read_toml
+from slimdeploy.recipes import read_raw, recipe_from
 from slimdeploy.search.space import Setting, read_space, with_values
 
 # Each objective, and whether more of it is better.
@@ -86,14 +88,10 @@ def read_spec(path: Path, *, data: Path | None = None) -> Spec:
     """
     raw = read_toml(path, what="search")
     try:
-        if unknown := sorted(set(raw) - set(KEYS)):
-            raise UsageError(f"the unknown key {unknown[0]!r}", wanted=f"one of {', '.join(KEYS)}")
-        for name in SECTIONS:
-            if not isinstance(raw.get(name, {}), dict):
-                raise UsageError(f"{name} is no section", wanted=f"[{name}] and settings below it")
-        if "recipe" not in raw:
+        _require_shape(raw)
+        if not isinstance(recipe := raw.get("recipe"), str):
             raise UsageError("no recipe", wanted='recipe = "recipe.toml", which says all that is not searched')
-        place = path.parent / str(raw["recipe"])
+        place = path.parent / recipe
         return spec_from(raw, read_raw(place), place, data=data)
     except UsageError as error:
         raise UsageError(f"{path}: {error.wrong}", wanted=error.wanted, do=error.do) from error
@@ -105,12 +103,13 @@ def spec_from(raw: Mapping[str, Any], recipe: Mapping[str, Any], place: Path, *,
     Raises:
         UsageError: a value is wrong, or the space is closed.
     """
+    _require_shape(raw)
     budget = dict(raw.get("budget", {}))
     if unknown := sorted(set(budget) - {"trials", "hours"}):
         raise UsageError(f"budget has the unknown key {unknown[0]!r}", wanted="trials and hours")
     chosen = {key: raw[key] for key in ("sampler", "seed", "batch") if key in raw}
     spec = Spec(
-        title=str(raw.get("title", recipe.get("title", place.stem))),
+        title=raw.get("title", recipe.get("title", place.stem)),
         recipe=recipe,
         place=place.resolve(),
         data=data.resolve() if data else None,
@@ -118,18 +117,29 @@ def spec_from(raw: Mapping[str, Any], recipe: Mapping[str, Any], place: Path, *,
         objectives=_objectives(raw.get("objectives", list(DEFAULT_OBJECTIVES))),
         constraints=_constraints(raw.get("constraints", {})),
         config=build(SearchConfig, {**chosen, **budget}),
-        trial=build(TrialConfig, raw.get("trial", {})),
+        trial=build(TrialConfig, raw.get("trial", {}), where="trial."),
     )
     _require_valid_values(spec)
     _require_open(spec)
     return spec
 
 
+def _require_shape(raw: Mapping[str, Any]) -> None:
+    """Raise UsageError unless a search has known keys alone, and sections where sections belong."""
+    if unknown := sorted(set(raw) - set(KEYS)):
+        raise UsageError(f"the unknown key {brief(unknown[0])}", wanted=f"one of {', '.join(KEYS)}")
+    for name in SECTIONS:
+        if not isinstance(raw.get(name, {}), dict):
+            raise UsageError(f"{name} is no section", wanted=f"[{name}] and settings below it")
+    if not (isinstance(title := raw.get("title", ""), str) and title.isprintable()):
+        raise UsageError(f"title is {brief(title)}", wanted="a text in one line")
+
+
 def _objectives(asked: Any) -> tuple[str, ...]:
     if not isinstance(asked, list) or not asked:
         raise UsageError("objectives is no list", wanted=f"some of {', '.join(OBJECTIVES)}")
-    if unknown := [name for name in asked if name not in OBJECTIVES]:
-        raise UsageError(f"the unknown objective {unknown[0]!r}", wanted=f"some of {', '.join(OBJECTIVES)}")
+    if unknown := [name for name in asked if not isinstance(name, str) or name not in OBJECTIVES]:
+        raise UsageError(f"the unknown objective {brief(unknown[0])}", wanted=f"some of {', '.join(OBJECTIVES)}")
     if len(set(asked)) < len(asked):
         raise UsageError("an objective is named twice", wanted="each once")
     return tuple(asked)
@@ -139,8 +149,8 @@ def _constraints(asked: Mapping[str, Any]) -> dict[str, float]:
     for name, bound in asked.items():
         if name not in CONSTRAINTS:
             raise UsageError(f"the unknown constraint {name!r}", wanted=f"some of {', '.join(CONSTRAINTS)}")
-        if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not math.isfinite(bound):
-            raise UsageError(f"constraints.{name} is {bound!r}", wanted="a number")
+        if not is_number(bound):
+            raise UsageError(f"constraints.{name} is {brief(bound)}", wanted="a finite number")
         if not bound > 0 or (name == "min_map" and bound >= 1):
             wanted = "above 0 and below 1" if name == "min_map" else "above 0"
             raise UsageError(f"constraints.{name} is {bound}, which no trial can meet", wanted=wanted)
@@ -156,7 +166,9 @@ def _require_valid_values(spec: Spec) -> None:
                 recipe_from(with_values(spec.recipe, {**first, setting.name: value}), spec.place, data=spec.data)
             except UsageError as error:
                 raise UsageError(
-                    f"space.{setting.name} = {value!r} makes no recipe: {error.wrong}", wanted=error.wanted, do=error.do
+                    f"space.{setting.name} = {brief(value)} makes no recipe: {error.wrong}",
+                    wanted=error.wanted,
+                    do=error.do,
                 ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tarfile
 import tempfile
 import uuid
@@ -9,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy._needs import needs
+from slimdeploy.board.errors import ArtifactError as Refused
+from slimdeploy.bundle.untar import Tar, write_entry
 from slimdeploy.errors import StageFailed, UsageError
-from slimdeploy.lineage import RUN_FILE, whole_folder
+from slimdeploy.lineage import read_run, sha256_file, whole_folder
 
 SUFFIX = ".tar"
+
+log = logging.getLogger("slimdeploy.search")
 
 
 class UrlStore:
@@ -36,31 +41,53 @@ class UrlStore:
                 f"the cache {url} does not answer: {error}", wanted="a folder, or a URL that fsspec opens",
                 do="check the address, and install what fsspec asks for",
             ) from error  # fmt: skip
+        self._damaged: set[str] = set()  # kept there, and to be replaced
 
     def fetch(self, key: str, folder: Path) -> bool:
-        """Bring a stage's folder here; return whether there is one."""
+        """Bring a stage's folder here; return whether there is one that is whole.
+
+        One that is damaged is told of and taken as missing, so that the stage is made again and replaces it.
+
+        Raises:
+            StageFailed: the cache does not answer, or this disk takes no more.
+        """
         kept = f"{self._place}/{key}{SUFFIX}"
-        if not self._exists(kept):
+        try:
+            if not self._exists(kept):
+                return False
+            with tempfile.TemporaryFile() as archive:
+                self._get(kept, archive)
+                archive.seek(0)
+                with whole_folder(folder) as partial:
+                    tar = Tar(archive)
+                    for entry in tar:
+                        write_entry(tar, entry, partial)
+                    _require_whole(partial)
+        except FileNotFoundError:  # removed meanwhile
             return False
-        with tempfile.TemporaryFile() as whole:
-            self._get(kept, whole)
-            whole.seek(0)
-            with whole_folder(folder) as partial, tarfile.open(fileobj=whole, mode="r:") as archive:
-                archive.extractall(partial, filter="data")
-        return (folder / RUN_FILE).exists()
+        except Refused as error:
+            log.warning("%s in the cache is damaged and is made again: %s", f"{key}{SUFFIX}", error.wrong)
+            self._damaged.add(key)
+            return False
+        except OSError as error:
+            raise StageFailed(
+                f"the cache does not give {key}{SUFFIX}: {error}", do="run the same command again"
+            ) from error
+        return True
 
     def push(self, key: str, folder: Path) -> None:
-        """Keep a stage's folder, unless it is kept already; it appears there whole or not at all."""
+        """Keep a stage's folder, unless it is kept already and whole; it appears there whole or not at all."""
         kept = f"{self._place}/{key}{SUFFIX}"
-        if self._exists(kept):
+        if key not in self._damaged and self._exists(kept):
             return
         partial = f"{kept}.{uuid.uuid4().hex[:8]}.partial"
         with tempfile.TemporaryFile() as whole:
-            with tarfile.open(fileobj=whole, mode="w:") as archive:
+            with tarfile.open(fileobj=whole, mode="w:", dereference=True) as archive:  # links are not taken back
                 for path in sorted(folder.iterdir()):
                     archive.add(path, arcname=path.name)
             whole.seek(0)
             self._put(whole, partial, kept)
+        self._damaged.discard(key)
 
     def _exists(self, place: str) -> bool:
         self._system.invalidate_cache()
@@ -85,3 +112,17 @@ class UrlStore:
 def is_url(place: str) -> bool:
     """Return whether a cache's place is a URL and no folder."""
     return "://" in place
+
+
+def _require_whole(folder: Path) -> None:
+    """Raise Refused unless a stage's folder holds what its run record says."""
+    try:
+        outputs = read_run(folder).get("outputs")
+    except UsageError as error:
+        raise Refused(error.wrong) from error
+    if not isinstance(outputs, dict):
+        raise Refused("its run record names no outputs")
+    for name, sha256 in outputs.items():
+        path = folder / name
+        if path.parent != folder or not path.is_file() or sha256_file(path) != sha256:
+            raise Refused(f"it lacks {name!r} as its run record says")

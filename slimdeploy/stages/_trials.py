@@ -27,6 +27,7 @@ LEAST_SIDE = 128
 ENOUGH_IMAGES = 8  # below that, images are made smaller instead of fewer
 LEAST_IMAGES = 2  # at the least side
 NAMED = 3  # groups that a refusal names
+ANCHORS_AN_IMAGE = 1  # anchors that score, below which a network finds next to nothing and shows nothing of a plan
 
 log = logging.getLogger("slimdeploy.prune")
 Importance = Mapping[str, Sequence[float]]
@@ -61,6 +62,7 @@ class Trials:
         from slimdeploy.yolo.sensitivity import Trials as Outputs
 
         self._units, self._importance, self._final = units, importance, covariances is None
+        self._few, self._doubtful = ANCHORS_AN_IMAGE * len(images), False
         self._outputs = Outputs(split, coupling, torch.from_numpy(np.stack(images)), covariances)
 
     @cached_property
@@ -85,14 +87,8 @@ class Trials:
             self.whole(widths)
 
     def rebuilt(self, network: nn.Module, widths: Mapping[str, int]) -> Sensitivity:
-        """Return what a plan as a whole does once the weights that stay are fitted anew, as they are in `network`.
-
-        Raises:
-            GateError: the network found something on the images, and finds nothing any more.
-        """
-        done = self._as_sensitivity(widths, self._outputs.beside(network))
-        self._require_positives(done, widths)
-        return done
+        """Return what a plan as a whole does once the weights that stay are fitted again, as they are in `network`."""
+        return self._as_sensitivity(widths, self._outputs.beside(network))
 
     def _as_sensitivity(self, widths: Mapping[str, int], found: tuple[float, tuple[int, int]]) -> Sensitivity:
         damage, positives = found
@@ -107,22 +103,31 @@ class Trials:
 
     def _require_positives(self, done: Sensitivity, widths: Mapping[str, int]) -> None:
         before, after = done.positives
-        if before and not after:
-            raise self._refusal(widths, before)
+        if after:
+            return
+        if before < self._few:
+            if not self._doubtful:
+                log.warning(
+                    "prune: the whole network finds next to nothing on these images (%d anchors score), so whether the "
+                    "plan leaves anything is not checked; name the data that it was trained on with --data", before,
+                )  # fmt: skip
+            self._doubtful = True
+            return
+        raise self._refusal(widths, before)
+
+    def worst(self, widths: Mapping[str, int]) -> str:
+        """Return the groups whose narrowing alone takes most of what the network finds, for a person."""
+        alone = [self._tried(unit, widths[unit.names[0]]) for unit in self._units]
+        ranked = sorted(alone, key=lambda trial: (trial.positives[1], -trial.damage))[:NAMED]
+        return ", ".join(f"{trial.groups[0]} ({trial.width} to {trial.tried} channels)" for trial in ranked)
 
     def _refusal(self, widths: Mapping[str, int], before: int) -> GateError:
-        alone = [self._tried(unit, widths[unit.names[0]]) for unit in self._units]
-        worst = sorted(alone, key=lambda one: (one.positives[1], -one.damage))[:NAMED]
-        named = ", ".join(f"{one.groups[0]} ({one.width} to {one.tried} channels)" for one in worst)
         return GateError(
-            f"the plan kills all positives: of {before} on the images, none is left; alone, these take most: {named}",
+            f"the plan kills all positives: of {before} on the images, none is left; alone, these take most: "
+            f"{self.worst(widths)}",
             wanted="a plan after which the network still finds something",
             do="ask for less, or take it in passes with fine-tuning between them (passes = 2 in a recipe), or "
-            + (
-                "give real images with --data, or ask for another --criterion"
-                if self._final
-                else "ask for another --criterion"
-            ),
+            "give real images with --data, or ask for another --criterion",
         )
 
     def _tried(self, unit: Unit, width: int) -> Sensitivity:

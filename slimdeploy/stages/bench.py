@@ -100,15 +100,22 @@ def find_models(places: Sequence[Path]) -> list[tuple[str, Path]]:
     Raises:
         UsageError: a folder is no bundle.
     """
-    found = [(place.name, _bundled(place)) if place.is_dir() else (place.stem, place) for place in places]
+    found = [(place.name if place.is_dir() else place.stem, model_file(place)) for place in places]
     names = [name for name, _ in found]
     return [(name if names.count(name) == 1 else str(path), path) for name, path in found]
 
 
-def _bundled(folder: Path) -> Path:
-    if not (folder / MANIFEST).exists():
-        raise UsageError(f"{folder} is no bundle", wanted="a model file, or a folder that slimdeploy export made")
-    return folder / str(read_json(folder / MANIFEST, what="bundle manifest")["model"]["file"])
+def model_file(place: Path) -> Path:
+    """Return a model file, or the graph of a bundle's folder.
+
+    Raises:
+        UsageError: a folder is no bundle.
+    """
+    if not place.is_dir():
+        return place
+    if not (place / MANIFEST).exists():
+        raise UsageError(f"{place} is no bundle", wanted="a model file, or a folder that slimdeploy export made")
+    return place / str(read_json(place / MANIFEST, what="bundle manifest")["model"]["file"])
 
 
 def row_of(name: str, artifact: Artifact, took: Measured | None = None) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from slimdeploy.channels import Coupling
 from slimdeploy.configs import FIGURES, PruneConfig
 from slimdeploy.data.dataset import read_dataset
-from slimdeploy.errors import UsageError
+from slimdeploy.errors import GateError, UsageError
 from slimdeploy.latency.board import board_forecast
 from slimdeploy.latency.table import read_table
 from slimdeploy.lineage import Input, file_input
@@ -21,10 +21,11 @@ from slimdeploy.stages._built import coupling_of
 from slimdeploy.stages._importance import importance_of
 from slimdeploy.stages._reconstruct import covariances_of, fitted_on
 from slimdeploy.stages._trials import Importance, Trials, images_for
-from slimdeploy.stages.aim import Aim, plan_by_forecast, plan_by_measuring
+from slimdeploy.stages.aim import Aim, asked_latency_ms, plan_by_forecast, plan_by_measuring
 from slimdeploy.stages.losses import costs_of, planned_units
+from slimdeploy.stages.outlook import outlook
 from slimdeploy.stages.plan import config_of, make_plan, read_plan, require_fits
-from slimdeploy.stages.planner import Forecast
+from slimdeploy.stages.planner import Forecast, forecast_ms
 from slimdeploy.stages.widths import Unit, units_of
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ def decide(
             plan=plan, coupling=coupling, trials=_trials_of(plan, module, known, coupling, config, means.data)
         )
     forecast = _forecast(coupling, config, means) if config.budget[0] in FIGURES else None
+    if forecast is not None:
+        _foresee(module, coupling, config, means, forecast)
     config = _with_criterion(config, means.data)
     seen = _look(module, coupling, config, means.data)
     if forecast is None:
@@ -168,6 +171,41 @@ def _forecast(coupling: Coupling, config: PruneConfig, means: Means) -> Forecast
     found.require_made_for(target, config.precision)
     found.require_fits(coupling)
     return found
+
+
+def _foresee(module: nn.Module, coupling: Coupling, config: PruneConfig, means: Means, forecast: Forecast) -> None:
+    """Say what the budget leaves of the network, before minutes are spent on it.
+
+    Raises:
+        GateError: by the model of a board, no widths are that quick.
+    """
+    dense_ms = forecast_ms(coupling, coupling.whole(), forecast)
+    asked_ms = asked_latency_ms(config, dense_ms)
+    units = planned_units(coupling, config.alignment, config.least_share)
+    foreseen = outlook(coupling, units, forecast, asked_ms, lambda: _stock_scales(module, config, means))
+    for line in foreseen.lines():
+        log.info("prune: %s", line)
+    if not forecast.measured and foreseen.narrowest_ms > asked_ms * (1 + config.latency_tolerance):
+        raise GateError(
+            f"{asked_ms:.2f} ms cannot be reached by width: with every group as narrow as it may be, the network takes "
+            f"{foreseen.narrowest_ms:.2f} ms by the {forecast.source}",
+            wanted=f"{foreseen.narrowest_ms:.2f} ms or more",
+            do=foreseen.advice,
+        )
+    if foreseen.severe:
+        log.warning("prune: %s", foreseen.advice)
+
+
+def _stock_scales(module: nn.Module, config: PruneConfig, means: Means) -> Iterator[tuple[str, float]]:
+    """Give the smaller stock scales with their milliseconds; a measured table knows its own network alone."""
+    from slimdeploy.yolo.scales import smaller_scales
+
+    if means.target is None or means.table is not None:
+        return
+    for name, stock in smaller_scales(module):
+        coupling = coupling_of(stock, config.imgsz)
+        forecast = board_forecast(means.target, coupling, config.precision)
+        yield name, forecast_ms(coupling, coupling.whole(), forecast)
 
 
 def _aim(

@@ -13,7 +13,7 @@ from slimdeploy.bundle.archive import opened
 from slimdeploy.bundle.pack import verify
 from slimdeploy.configs import FleetConfig
 from slimdeploy.devices.fleet import FleetBoard
-from slimdeploy.errors import DeviceError, SlimdeployError, UsageError
+from slimdeploy.errors import DeviceError, SlimdeployError, StageFailed, UsageError
 from slimdeploy.stages.ship import reached, ship
 
 log = logging.getLogger("slimdeploy.ship")
@@ -105,5 +105,8 @@ def _side_by_side(boards: Sequence[FleetBoard], config: FleetConfig, work: Work)
 def _tried(board: FleetBoard, work: Work) -> dict[str, Any]:
     try:
         return {"name": board.name, **work(board)}
+    except OSError as error:  # of this machine, such as a full disk
+        failed: SlimdeployError = StageFailed(f"this machine refused: {error}")
     except SlimdeployError as error:
-        return {"name": board.name, "address": board.address.text, **error.as_json()}
+        failed = error
+    return {"name": board.name, "address": board.address.text, **failed.as_json()}

@@ -15,7 +15,16 @@ from slimdeploy.channels import CoupledGroup, Coupling
 from slimdeploy.configs import FIGURES, SHARES, PruneConfig
 from slimdeploy.errors import GateError, UsageError
 from slimdeploy.lineage import SCHEMA, read_json, write_json
-from slimdeploy.records import KeptWhole, PlannedGroup, PlannedLatency, PrunePlan, Sensitivity, as_json
+from slimdeploy.records import (
+    ClassAgreement,
+    DetectionAgreement,
+    KeptWhole,
+    PlannedGroup,
+    PlannedLatency,
+    PrunePlan,
+    Sensitivity,
+    as_json,
+)
 from slimdeploy.stages.widths import Unit, Widths, equal_shares, units_of
 
 _CLOSE = 0.25  # of the tolerance: nearer than this is not worth leaving equal shares for
@@ -196,6 +205,7 @@ def _as_plan(record: Mapping[str, Any]) -> PrunePlan:
         "sensitivities": tuple(_as_sensitivity(one) for one in record.get("sensitivities", ())),
         "whole": _as_sensitivity(record["whole"]) if record.get("whole") else None,
         "rebuilt": _as_sensitivity(record["rebuilt"]) if record.get("rebuilt") else None,
+        "agreement": _as_agreement(record["agreement"]) if record.get("agreement") else None,
     }
     plan = PrunePlan(**{name: value for name, value in record.items() if name != "schema"} | lists)
     config_of(plan)
@@ -207,11 +217,21 @@ def _as_latency(plain: Mapping[str, Any] | None) -> PlannedLatency | None:
         return None
     measured = plain["measured_ms"]
     pairs = {"planned_ms": tuple(plain["planned_ms"]), "measured_ms": None if measured is None else tuple(measured)}
+    if plain.get("speedup_interval") is not None:
+        pairs["speedup_interval"] = tuple(plain["speedup_interval"])
     return PlannedLatency(**{**plain, **pairs})
 
 
 def _as_sensitivity(plain: Mapping[str, Any]) -> Sensitivity:
     return Sensitivity(**{**plain, "groups": tuple(plain["groups"]), "positives": tuple(plain["positives"])})
+
+
+def _as_agreement(plain: Mapping[str, Any]) -> DetectionAgreement:
+    by_class = tuple(ClassAgreement(**row) for row in plain["by_class"])
+    scores = plain["map50_95"]
+    return DetectionAgreement(
+        **{**plain, "by_class": by_class, "map50_95": None if scores is None else (float(scores[0]), float(scores[1]))}
+    )
 
 
 def config_of(plan: PrunePlan) -> PruneConfig:

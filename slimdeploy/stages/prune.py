@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from slimdeploy._needs import needs
 from slimdeploy.configs import PruneConfig
+from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import StageFailed
 from slimdeploy.lineage import file_input, refuse_existing, stage_run
-from slimdeploy.records import PlannedLatency, PrunePlan, as_json
+from slimdeploy.records import Checkpoint, PlannedLatency, PrunePlan, as_json
+from slimdeploy.stages._agreement import agreement_with, images_to_judge, require_agreement
 from slimdeploy.stages._built import cut_copy
 from slimdeploy.stages._reconstruct import Fit, cut_and_fit, fitted_on
 from slimdeploy.stages.decide import NOTHING, Decision, Means, decide
@@ -40,7 +42,7 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
         CheckpointError: `weights` is missing, damaged, unsafe or no YOLO.
         UsageError: the network is none that can be pruned, the plan is for other weights or settings, or the table does
             not suit the network, the target or the input size.
-        GateError: the budget cannot be reached, or the plan would kill all positives.
+        GateError: the budget cannot be reached, or the cut network would find too little of what the whole one finds.
         OutputExists: `out` is there already.
         StageFailed: the cut differs from the plan.
     """
@@ -52,7 +54,7 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
     inputs = {"weights": file_input(weights), **means.inputs()}
     with stage_run("prune", config=config, inputs=inputs, out=out) as run:
         decision = decide(module, known, config, means)
-        cut, done, fit = _cut(module, decision, config, means.data)
+        cut, done, fit = _cut(module, known, decision, config, means.data)
         _require_as_planned(cut, done)
         if any(len(group.kept) < group.width for group in done.groups):
             checkpoint.mark_pruned(cut)
@@ -78,24 +80,31 @@ def plan_only(weights: Path, config: PruneConfig, *, trust: bool = False, means:
 
 
 def _cut(
-    module: nn.Module, decision: Decision, config: PruneConfig, data: Path | None
+    module: nn.Module, known: Checkpoint, decision: Decision, config: PruneConfig, data: Path | None
 ) -> tuple[nn.Module, PrunePlan, Fit | None]:
     """Cut a network as was decided and, where there are images to fit it on, fit it and try it once more.
 
     Returns:
         The network, the plan with what came of the trial, and how well weights could be fitted, where they were.
+
+    Raises:
+        GateError: the cut network finds too little of what the whole one finds.
     """
     plan, coupling, trials = decision.plan, decision.coupling, decision.trials
     kept = {group.name: group.kept for group in plan.groups}
     narrowed = any(len(group.kept) < group.width for group in plan.groups)
     images = fitted_on(config, data)
     if images is None or not narrowed:
-        return cut_copy(module, coupling, kept), dataclasses.replace(plan, rebuilt=None), None
-    made, fit = cut_and_fit(module, coupling, kept, config, images)
-    if trials is not None:
-        widths = {name: len(positions) for name, positions in kept.items()}
-        plan = dataclasses.replace(plan, rebuilt=trials.rebuilt(made, widths))
-    return made, plan, fit
+        unfitted = dataclasses.replace(plan, rebuilt=None, agreement=None)
+        return cut_copy(module, coupling, kept), unfitted, None
+    cut, fit = cut_and_fit(module, coupling, kept, config, images)
+    dataset = read_dataset(images, check_labels=False)
+    judged = images_to_judge(dataset, fit.images, sum(plan.macs))
+    agreement = agreement_with(module, cut, known, config, dataset, judged)
+    widths = {name: len(positions) for name, positions in kept.items()}
+    require_agreement(agreement, config, lambda: trials.worst(widths) if trials else "not measured")
+    rebuilt = trials.rebuilt(cut, widths) if trials else None
+    return cut, dataclasses.replace(plan, rebuilt=rebuilt, agreement=agreement), fit
 
 
 def _without_layers(latency: PlannedLatency) -> dict[str, Any]:
@@ -125,5 +134,6 @@ def _figures(plan: PrunePlan) -> dict[str, object]:
         "parameters": list(plan.parameters),
         "macs": list(plan.macs),
         "latency": _without_layers(plan.latency) if plan.latency else None,
+        "agreement": as_json(plan.agreement) if plan.agreement else None,
         "sensitivities": [as_json(one) for one in sorted(plan.sensitivities, key=lambda one: -one.damage)],
     }

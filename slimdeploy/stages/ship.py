@@ -131,7 +131,7 @@ def too_old(found: str | None, wanted: list[str]) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    return tuple(int(part) for part in version.split(".") if part.isascii() and part.isdigit() and len(part) < 10)
 
 
 def require_signed(folder: Path, facts: Mapping[str, Any], address: Address) -> None:

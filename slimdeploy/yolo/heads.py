@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from ultralytics.nn.modules import OBB, OBB26, Classify, Detect, Pose, Pose26, Segment, Segment26
@@ -88,6 +90,21 @@ def named_outputs(output: Any) -> dict[str, torch.Tensor]:
     if others and isinstance(others[0], torch.Tensor) and others[0].dim() == 4:
         return {OUTPUT: first, PROTOTYPES: others[0]}
     return {OUTPUT: first}
+
+
+def raw_rows(module: nn.Module, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a network's raw output of some inputs.
+
+    Args:
+        module: the network, in eval mode.
+        inputs: RGB in 0..1; shape (B, 3, H, W).
+
+    Returns:
+        (B, 4 + nc + rest, anchors), or a classifier's probabilities, (B, nc).
+    """
+    with torch.no_grad():
+        output = named_outputs(module(torch.from_numpy(inputs)))[OUTPUT]
+    return np.asarray(output.numpy(), dtype=np.float32)
 
 
 def class_scores(output: torch.Tensor, classes: int) -> torch.Tensor:

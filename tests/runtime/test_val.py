@@ -92,6 +92,24 @@ def test_files_of_the_same_name_are_told_apart():
     assert short_names(paths) == [str(paths[0]), str(paths[1]), "dense.pt"]
 
 
+def test_a_bundle_is_scored_by_the_graph_that_it_holds(two_models, data, tmp_path):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    graph = bundle / two_models[0].name
+    graph.write_bytes(two_models[0].read_bytes())
+    manifest = {"schema": 1, "model": {"file": graph.name}}
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    alone, bundled = (json.loads(val(path, "--data", data, "--json").stdout) for path in (graph, bundle))
+    assert alone["rows"][0]["accuracy"] == bundled["rows"][0]["accuracy"]
+    assert bundled["rows"][0]["name"] == "bundle"
+
+
+def test_a_folder_that_is_no_bundle_is_refused(data, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = val(tmp_path / "empty", "--data", data)
+    assert "is no bundle; wanted: a model file" in str(result.exception)
+
+
 def test_photographs_get_no_warning():
     accuracy = Accuracy(
         map50=0.5, map50_95=0.25, precision=0.6, recall=0.4, per_class={}, images=2, boxes=3, data="aerial (val)"

@@ -25,7 +25,7 @@ from slimdeploy.stages._built import coupling_of
 from slimdeploy.stages.decide import Means
 from slimdeploy.stages.plan import config_of, make_plan, read_plan
 from slimdeploy.stages.prune import prune
-from slimdeploy.yolo import checkpoint, coupling, macs, prunable, sensitivity
+from slimdeploy.yolo import checkpoint, coupling, macs, prunable
 
 SIDE = 64
 HALF = PruneConfig(channels=0.5, imgsz=SIDE)
@@ -297,17 +297,18 @@ def test_weights_that_are_fitted_to_the_data_bring_the_positives_back(fragile, t
     assert plan.criterion == "reconstruction"
     before, after = plan.rebuilt.positives
     assert after > 0.5 * before
-    assert f"with the weights that stay fitted anew, {after} anchors score" in result.stdout
+    assert f"it finds {plan.agreement.share:.0%} of what the whole network finds" in result.stdout
     fit = read_run(tmp_path / "out")["results"]["fit"]
     assert {"layer", "before", "after"} == set(fit["layers"][0])
     assert fit["images"] == len(read_dataset(tiny_data).images("train"))  # fewer than the 128 that it takes at most
 
 
-def test_a_network_that_is_dead_even_with_fitted_weights_is_refused(fragile, tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(sensitivity, "positives", lambda outputs, classes, _seen=[]: _seen.append(0) or len(_seen) % 2)
-    flags = ("--imgsz", SIDE, "--data", tiny_data, "--criterion", "bn_gamma", "--out", tmp_path / "out")
-    error = call(fragile, "--channels", 0.5, *flags).exception
+def test_a_network_that_finds_too_little_of_what_the_whole_one_finds_is_refused(fragile, tiny_data, tmp_path):
+    flags = ("--imgsz", SIDE, "--data", tiny_data, "--least-agreement", 1.0, "--out", tmp_path / "out")
+    error = call(fragile, "--channels", 0.7, *flags).exception
     assert isinstance(error, GateError)
+    assert re.search(r"finds \d+% of what the whole one finds \(of \d+ boxes \d+ are found again", str(error))
+    assert re.search(r"these groups take most: model\.\d+", str(error))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -317,15 +318,18 @@ def test_a_plan_that_is_replayed_with_its_data_gives_the_same_fitted_network(tin
     plan = tmp_path / "first" / "plan.json"
     call(tiny_weights, "--plan", plan, "--data", tiny_data, "--out", tmp_path / "again")
     assert torch.equal(outputs(tmp_path / "first" / "pruned.pt"), outputs(tmp_path / "again" / "pruned.pt"))
-    assert read_plan(tmp_path / "again" / "plan.json").rebuilt == read_plan(plan).rebuilt is not None
+    first, again = read_plan(plan), read_plan(tmp_path / "again" / "plan.json")
+    assert again.rebuilt == first.rebuilt is not None
+    assert again.agreement == first.agreement
 
 
 def test_a_plan_that_is_replayed_without_its_data_says_nothing_of_fitted_weights(tiny_weights, tiny_data, tmp_path):
     flags = ("--channels", 0.5, "--imgsz", SIDE, "--data", tiny_data, "--criterion", "bn_gamma")
     call(tiny_weights, *flags, "--out", tmp_path / "first")
     result = call(tiny_weights, "--plan", tmp_path / "first" / "plan.json", "--out", tmp_path / "again")
-    assert read_plan(tmp_path / "again" / "plan.json").rebuilt is None
-    assert "fitted anew" not in result.stdout
+    again = read_plan(tmp_path / "again" / "plan.json")
+    assert again.rebuilt is again.agreement is None
+    assert "with fitted weights" not in result.stdout
 
 
 def test_weights_are_never_fitted_to_the_images_that_are_scored(tiny_weights, tiny_data, tmp_path):
@@ -356,12 +360,12 @@ def test_the_criterion_reconstruction_needs_images(tiny_weights, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_share_that_leaves_positives_says_how_many(fragile, tiny_data, tmp_path):
+def test_a_share_that_leaves_detections_says_how_many(fragile, tiny_data, tmp_path):
     flags = ("--imgsz", SIDE, "--data", tiny_data, "--criterion", "bn_gamma", "--out", tmp_path / "out")
     result = call(fragile, "--channels", 0.1, *flags)
-    before, after = read_plan(tmp_path / "out" / "plan.json").rebuilt.positives
-    assert after > 0
-    assert f"{after} anchors score on the images it was tried on, of {before} before the cut" in result.stdout
+    agreement = read_plan(tmp_path / "out" / "plan.json").agreement
+    assert agreement.share > 0.5
+    assert f"of {agreement.dense} boxes {agreement.matched} are found again" in result.stdout
 
 
 def test_a_share_without_data_says_that_nothing_was_checked(fragile, tmp_path):

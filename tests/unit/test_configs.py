@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import typing
 
 import pytest
 
 from slimdeploy import configs
 from slimdeploy.configs import BenchConfig, ExportConfig, PruneConfig, SparsifyConfig, TrainConfig, build, share_of_pass
 from slimdeploy.errors import UsageError
+from slimdeploy.fields import hints
 
 CONFIGS = [c for _, c in inspect.getmembers(configs, inspect.isclass) if dataclasses.is_dataclass(c)]
 
@@ -39,9 +41,46 @@ def test_an_unknown_setting_is_refused_in_every_layer(layer):
         build(TrainConfig, *layers)
 
 
-def test_a_setting_of_another_type_is_refused():
-    with pytest.raises(UsageError, match="type"):
-        build(TrainConfig, {"epochs": "many"})
+WRONG_TYPES = {  # by the type that a setting has
+    int: ["many", 1.5, float("inf"), float("nan"), True, [], {}, 10**400],
+    float: ["abc", "", float("nan"), float("inf"), True, [], {}, 10**400],
+    bool: ["no", 0, 1.0, [], {}],
+    str: [5, 1.5, True, [], {}, "a\0b", "a\nb", "\x1b[31m", "\u202eb"],
+    tuple: ["text", 5, {}, [{}], [None]],
+}
+
+
+def wrong_values(hint):
+    """Values that a setting of this type cannot have; those of another config's settings have their own."""
+    plain = next((one for one in typing.get_args(hint) if one in WRONG_TYPES), hint)
+    return WRONG_TYPES.get(typing.get_origin(hint)) or WRONG_TYPES.get(plain) or [5, {}, "text"]
+
+
+WRONG_SETTINGS = [
+    pytest.param(config, name, value, id=f"{config.__name__}.{name}={type(value).__name__}-{number}")
+    for config in CONFIGS
+    for name, hint in hints(config).items()
+    for number, value in enumerate(wrong_values(hint))
+]
+
+
+@pytest.mark.parametrize(("config", "name", "value"), WRONG_SETTINGS)
+def test_a_setting_of_another_type_is_refused_by_section_and_key(config, name, value):
+    with pytest.raises(UsageError, match=rf"^(unknown setting '|)stage\.{name}") as caught:
+        build(config, {name: value}, where="stage.")
+    assert len(str(caught.value)) < 300
+
+
+def test_a_message_shows_a_huge_value_in_a_few_characters():
+    with pytest.raises(UsageError) as caught:
+        build(TrainConfig, {"epochs": [["x" * 10_000] * 1000] * 1000})
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["lrf", "warmup_epochs", "weight_decay", "patience", "workers", "seed"])
+def test_a_negative_setting_of_a_training_is_refused(name):
+    with pytest.raises(UsageError, match="-1"):
+        build(TrainConfig, {name: -1})
 
 
 @pytest.mark.parametrize(

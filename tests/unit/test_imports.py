@@ -22,7 +22,7 @@ HEAVY = sorted({module for modules in EXTRAS.values() for module in modules} | {
 # Rooms from the ground up; a room imports from its own row and the rows above it here.
 ROWS = (
     ("errors", "board"),
-    ("records",),
+    ("records", "fields", "files"),
     ("configs", "targets", "lineage", "recipes", "_needs", "_cores", "channels"),
     ("backends", "devices", "data", "yolo"),
     ("accuracy", "bench", "latency"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from slimdeploy.errors import UsageError
@@ -137,6 +139,39 @@ def test_one_verb_takes_its_section_alone(write):
 def test_a_wrong_recipe_is_refused_by_name(write, text, names):
     with pytest.raises(UsageError, match=names):
         read_recipe(write(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        pytest.param(WHOLE.replace("epochs = 3", "epochs = inf"), "sparsify.epochs is inf", id="infinity"),
+        pytest.param(WHOLE.replace("epochs = 3", "epochs = 1.5"), "sparsify.epochs is 1.5", id="a half epoch"),
+        pytest.param(WHOLE.replace("epochs = 4", 'amp = "no"'), "finetune.amp is 'no'", id="a word for false"),
+        pytest.param(WHOLE.replace("seed = 7", "seed = nan"), "seed is nan", id="no number, for all sections"),
+        pytest.param(
+            WHOLE.replace("epochs = 4", 'warmup_epochs = "abc"'), "finetune.warmup_epochs is 'abc'", id="text"
+        ),
+        pytest.param(WHOLE.replace("epochs = 4", "device = 5"), "finetune.device is 5", id="a number for a text"),
+        pytest.param(WHOLE.replace("channels = 0.5", 'channels = ""'), "prune.channels is ''", id="an empty text"),
+        pytest.param(WHOLE.replace("channels = 0.5", "channels = 1979-05-27"), "prune.channels", id="a date"),
+        pytest.param(WHOLE.replace("seed = 7", f"seed = {10**400}"), "seed is an integer", id="a huge number"),
+        pytest.param(WHOLE.replace('"cars"', "5"), "title is 5", id="a number as title"),
+        pytest.param(WHOLE.replace('"data.yaml"', r'"a\u0000b"'), r"data is 'a\x00b'", id="a NUL in a path"),
+        pytest.param(WHOLE.replace('["fp32", "fp16"]', "[{}]"), "export.precisions", id="no precisions"),
+        pytest.param(WHOLE.replace('["fp32", "fp16"]', '["fp32", "fp32"]'), "export.precisions", id="one twice"),
+        pytest.param(WHOLE.replace("distil = true", "distil = 1"), "finetune.distil is 1", id="1 for true"),
+        pytest.param(WHOLE.replace("epochs = 4", "epochs = 0"), "finetune: 0 epochs", id="a value out of range"),
+        pytest.param(WHOLE + "\n[bench]\nval = { conf = 0.1 }", "bench.val", id="settings of another section"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_section_and_key(write, text, named):
+    with pytest.raises(UsageError, match=re.escape(named)):
+        read_recipe(write(text))
+
+
+def test_one_verbs_section_is_checked_before_its_settings_are_used(write):
+    with pytest.raises(UsageError, match=r"recipe\.toml: finetune\.epochs is inf"):
+        section(write(WHOLE.replace("epochs = 4", "epochs = inf")), "finetune")
 
 
 def test_a_missing_recipe_is_refused(tmp_path):

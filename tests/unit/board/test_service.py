@@ -29,7 +29,19 @@ def test_what_systemd_would_read_otherwise_is_escaped():
     assert '"v4l2src device=\\"/dev/video0\\" ! a%%b$$c\\\\"' in text
 
 
-@pytest.mark.parametrize("source", ["photos", "flight.mp4", "", "rtsp://a\nExecStartPre=/bin/sh"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "photos",
+        "flight.mp4",
+        "",
+        "rtsp://a\nExecStartPre=/bin/sh",
+        "rtsp://h/\u2028Root=/other",
+        "rtsp://h/\r",
+        "\u0663",
+        "\u00b2",
+    ],
+)
 def test_a_source_that_ends_or_breaks_out_of_its_line_is_refused(source):
     with pytest.raises(UsageError, match="a service cannot watch"):
         service.unit_text(ROOT, source, system=True)
@@ -64,3 +76,23 @@ def test_the_agent_shows_the_unit_and_changes_nothing(tmp_path):
     assert "[Service]" in ended.stdout
     assert 'KERNEL=="video0"' in ended.stdout
     assert not (tmp_path / "flight").exists()
+
+
+@pytest.mark.parametrize("root", ["/r\n[Service]\nExecStartPre=/bin/x", "/r\0", "/r\u2028Source=0", "/r\x1b[2J"])
+def test_a_folder_that_breaks_out_of_its_line_is_refused(root):
+    with pytest.raises(UsageError, match="holds a control character"):
+        service.unit_text(Path(root), "0", system=True)
+
+
+@pytest.mark.parametrize("between", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
+def test_only_a_line_feed_parts_the_lines_of_a_unit(tmp_path, between):
+    unit = tmp_path / "etc/systemd/system" / service.UNIT
+    unit.parent.mkdir(parents=True)
+    text = f"[X-Slimdeploy]\nRoot=/data/flight\nSource=rtsp://h/{between}Root=/other\n"  # as an older version wrote it
+    unit.write_text(text, encoding="utf-8", newline="")
+    assert service.service_of(Path("/other"), Machine(tmp_path)) is None
+    assert service.service_of(ROOT, Machine(tmp_path)) is not None
+
+
+def test_a_python_whose_path_holds_a_dollar_is_started_by_its_own_name():
+    assert 'ExecStart="/opt/$x/%%h/python" "' in service.unit_text(ROOT, "0", system=True, python="/opt/$x/%h/python")

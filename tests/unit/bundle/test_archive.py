@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import tarfile
 
 import pytest
@@ -179,3 +180,61 @@ def test_a_truncated_archive_is_refused(small_bundle, tmp_path):
 def test_a_bundle_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ArtifactError, match="no bundle at"), opened(tmp_path / "missing.tar.zst"):
         pass
+
+
+def test_a_manifest_that_departs_from_its_schema_lets_nothing_be_written(made, small_bundle, monkeypatch):
+    known = json.loads((small_bundle / MANIFEST).read_text(encoding="utf-8"))
+    written = []
+    monkeypatch.setattr(archive, "write_entry", lambda tar, entry, folder: written.append(entry.name))
+    bad = {"schema": 1, "files": known["files"]}
+    with (
+        pytest.raises(ArtifactError, match="is missing"),
+        opened(made((entry("labels.txt", 8), b"car\nvan\n"), manifest=bad)),
+    ):
+        pass
+    assert written == []
+
+
+def test_a_small_archive_that_grows_into_gigabytes_is_refused_by_its_manifest(made, manifest, monkeypatch):
+    monkeypatch.setattr(archive, "EXPANSION_FREE_BYTES", 1 << 20)
+    manifest["files"]["zeros.bin"] = {"sha256": "a" * 64, "size_bytes": 32 << 20}
+    path = made((entry("zeros.bin", 32 << 20), bytes(32 << 20)), manifest=manifest)
+    with pytest.raises(ArtifactError, match="asks for"), opened(path):
+        pass
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"GNU.sparse.map": "x"}, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, {"size": "x"}, {"linkpath": "/etc"}],
+)
+def test_an_archive_with_extensions_is_refused(made, headers):
+    member = entry("labels.txt", 8)
+    member.pax_headers = headers
+    with pytest.raises(ArtifactError, match="extended header"), opened(made((member, b"car\nvan\n"))):
+        pass
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.95])
+def test_an_archive_that_was_cut_off_is_refused(small_bundle, tmp_path, share):
+    packed = write_bundle(small_bundle, tmp_path / "whole.tar.zst")
+    content = zstandard.decompress(packed.read_bytes(), max_output_size=16 << 20)
+    (tmp_path / "cut.tar.zst").write_bytes(zstandard.compress(content[: int(share * len(content))]))
+    with pytest.raises(ArtifactError), opened(tmp_path / "cut.tar.zst") as folder:
+        verify(folder)
+
+
+def test_mutated_archives_are_refused_or_whole(small_bundle, tmp_path):
+    chance, packed = random.Random(0), write_bundle(small_bundle, tmp_path / "whole.tar.zst")
+    content = zstandard.decompress(packed.read_bytes(), max_output_size=16 << 20)
+    for number in range(60):
+        changed = bytearray(content)
+        for _ in range(chance.randint(1, 5)):
+            place = chance.randrange(0, len(changed) // 512) * 512 + chance.randrange(512)
+            changed[place] = chance.choice((0, 0x20, 0x30, 0x37, 0x80, 0xFF, chance.randrange(256)))
+        path = tmp_path / f"{number}.tar.zst"
+        path.write_bytes(zstandard.compress(bytes(changed)))
+        try:
+            with opened(path) as folder:
+                verify(folder)
+        except ArtifactError:
+            continue

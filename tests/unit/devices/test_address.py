@@ -25,7 +25,9 @@ def test_an_address_says_host_user_port_and_folder(text, host, user, port, root)
 @pytest.mark.parametrize(
     "text",
     ["", "drone", "http://drone", "ssh://", "ssh://-oProxyCommand=touch", "ssh://-l@drone", "ssh://drone:0",
-     "ssh://drone:99999", "ssh://drone:x", "ssh://a b", "ssh://drone/a\nb", "local:", "local:/", "local:flight"],
+     "ssh://drone:99999", "ssh://drone:x", "ssh://a b", "ssh://drone/a\nb", "local:", "local:/", "local:flight",
+     "ssh://h:\u0663", "ssh://h:\u00b2", "local:/r\n[Service]\nExecStartPre=/bin/x", "local:/r\0", "local:/r\u2028x",
+     "local:/r\x1b[2J", "ssh://drone/a\u202eb", "ssh://dr\u00f6ne", "local:/" + 2000 * "x", "ssh://drone/\x7f"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(UsageError, match="the address"):

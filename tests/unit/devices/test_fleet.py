@@ -70,6 +70,15 @@ def test_a_fleet_is_read_in_the_files_order(tmp_path):
         pytest.param(
             FLEET.replace("ssh://pilot@drone-1", "drone-1"), "the address 'drone-1'", id="no address of a board"
         ),
+        pytest.param(
+            FLEET.replace("ssh://pilot@drone-1", r"local:/r\n[Service]\nExecStartPre=/bin/x"),
+            r"the address 'local:/r\\n\[Service",
+            id="address with a line break",
+        ),
+        pytest.param(FLEET.replace('"two"', r'"two\u001b[2J"'), "name 'two", id="name with an escape sequence"),
+        pytest.param(FLEET.replace('"test"', r'"te\u2028st"'), "group 'te", id="group with a line separator"),
+        pytest.param("a = " + "[" * 5000, "cannot be read", id="nested deeply"),
+        pytest.param("a = " + "9" * 5000, "cannot be read|is no fleet", id="long number"),
     ],
 )
 def test_a_fleet_that_is_wrong_is_refused(tmp_path, text, says):

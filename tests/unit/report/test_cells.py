@@ -50,4 +50,4 @@ def test_too_few_rounds_are_not_called_a_missing_difference():
 
 
 def test_a_name_cannot_steer_the_terminal():
-    assert label("a\x1b[31mb\nc") == "a?[31mb?c"
+    assert label("a\x1b[31mb\nc") == r"a\x1b[31mb\nc"
