@@ -53,6 +53,7 @@ def finetune(
     with needs("train"):
         from slimdeploy.data.dataset import read_dataset
         from slimdeploy.yolo import checkpoint, training
+        from slimdeploy.yolo.teacher import Teacher
     if config.scratch and teacher is not None:
         raise UsageError("both new weights and a teacher", wanted="--scratch or --teacher")
     module, known = checkpoint.load(weights, trust=trust)
@@ -63,9 +64,10 @@ def finetune(
     if teacher is not None:
         _require_kin(teacher, checkpoint.load(teacher, trust=trust)[1], known)
         inputs["teacher"], paths["teacher"] = file_input(teacher), teacher
+    taught_by = None if teacher is None else Teacher(path=teacher, trust=trust)
     with training_run(Request(stage=NAME, config=config, inputs=inputs, paths=paths, out=out)) as run:
         start = training.with_new_weights(module, seed=config.seed) if config.scratch else module
-        trained = training.train(start, data, config, run.folder / WORK, teacher=teacher, trust=trust)
+        trained = training.train(start, data, config, run.folder / WORK, teacher=taught_by)
         keep_weights(trained, run, name=OUTPUT, which="best")
     return out / OUTPUT
 

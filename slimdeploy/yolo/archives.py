@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +33,7 @@ _LOCAL_HEADER = 30
 _TAIL = struct.Struct("<4s4H2IH")  # the end of a zip archive's table of contents
 
 
-def read(stream: IO[bytes], path: Path) -> Any:
+def read(stream: BufferedReader, path: Path) -> Any:
     """Return what a file holds, without a call of anything that it names.
 
     Args:
@@ -59,7 +60,7 @@ def read(stream: IO[bytes], path: Path) -> Any:
     raise refusals.damaged(path)
 
 
-def require_whole(stream: IO[bytes], path: Path) -> bool:
+def require_whole(stream: BufferedReader, path: Path) -> bool:
     """Raise CheckpointError if an archive is cut short or holds no checkpoint; return whether it is an archive."""
     stream.seek(0)
     start = stream.read(len(OLD_START))
@@ -76,7 +77,7 @@ def require_whole(stream: IO[bytes], path: Path) -> bool:
     return True
 
 
-def _is_tar(stream: IO[bytes]) -> bool:
+def _is_tar(stream: BufferedReader) -> bool:
     stream.seek(257)
     return stream.read(5) == b"ustar"
 
@@ -100,7 +101,7 @@ def _require_no_script(names: list[str], path: Path) -> None:
 class _ZipArchive:
     """A file since torch 1.6."""
 
-    def __init__(self, stream: IO[bytes], path: Path) -> None:
+    def __init__(self, stream: BufferedReader, path: Path) -> None:
         self._stream, self._path = stream, path
         self._size = stream.seek(0, 2)
         self._require_short_contents()
@@ -160,15 +161,17 @@ class _ZipArchive:
             entry = self._entries[f"{self._root}data/{key}"]
             if count < 0 or entry.file_size != count * dtype.itemsize:
                 raise ValueError("a storage of another size than its entry")
+            values = torch.empty(entry.file_size, dtype=torch.uint8)
             with self._archive.open(entry) as stream:
-                self._storages[key] = Storage(dtype, count, _numbers(stream.readinto, entry.file_size))
+                _fill(stream, values)
+            self._storages[key] = Storage(dtype, count, values)
         return _same(self._storages[key], dtype, count)
 
 
 class _OldFile:
     """A file before torch 1.6: five pickles, then every storage behind its length."""
 
-    def __init__(self, stream: IO[bytes], path: Path) -> None:
+    def __init__(self, stream: BufferedReader, path: Path) -> None:
         self._stream, self._path = stream, path
         self._size = stream.seek(0, 2)
         self._storages: dict[str, Storage] = {}
@@ -204,7 +207,7 @@ class _OldFile:
         (count,) = struct.unpack("<q", self._stream.read(8))
         if count != storage.count:
             raise refusals.damaged(self._path)
-        _fill(self._stream.readinto, storage.values)  # type: ignore[attr-defined]
+        _fill(self._stream, storage.values)
 
 
 def _same(storage: Storage, dtype: torch.dtype, count: int) -> Storage:
@@ -213,22 +216,15 @@ def _same(storage: Storage, dtype: torch.dtype, count: int) -> Storage:
     return storage
 
 
-def _numbers(readinto: Callable[[memoryview], int], length: int) -> torch.Tensor:
-    values = torch.empty(length, dtype=torch.uint8)
-    _fill(readinto, values)
-    return values
-
-
-def _fill(readinto: Callable[[memoryview], int], values: torch.Tensor) -> None:
-    """Read bytes into a tensor of them, block by block."""
+def _fill(stream: IO[bytes], values: torch.Tensor) -> None:
+    """Read bytes into a tensor of them, block by block, so that no second copy of them is ever whole."""
     view = memoryview(values.numpy())
-    for start in range(0, len(view), _BLOCK):
-        block = view[start : start + _BLOCK]
-        while block:
-            count = readinto(block)
-            if not count:
-                raise EOFError("a storage ends too early")
-            block = block[count:]
+    while view:
+        block = stream.read(min(len(view), _BLOCK))
+        if not block:
+            raise EOFError("a storage ends too early")
+        view[: len(block)] = block
+        view = view[len(block) :]
 
 
 def _long_description(path: Path) -> CheckpointError:

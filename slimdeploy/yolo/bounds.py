@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +78,14 @@ def require_bounded(contents: Any, path: Path) -> None:
 _END = object()
 
 
-def _inside(value: Any) -> Iterable[Any] | None:
+def _inside(value: Any) -> list[Any] | None:
     """Return the values in a value, or None of a plain one."""
     if isinstance(value, dict):
-        return value.values()
+        return list(value.values())
     if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
-        return value
+        return list(value)
     if isinstance(value, nn.Module) or type(value) in known_names.plain_classes().values():
-        return vars(value).values()
+        return list(vars(value).values())
     return None
 
 

@@ -13,11 +13,12 @@ from torch import nn
 from ultralytics.nn.modules import Classify, Pose
 from ultralytics.nn.tasks import guess_model_task
 
+from slimdeploy.board.text import brief
 from slimdeploy.errors import CheckpointError
-from slimdeploy.text import printable
 from slimdeploy.yolo import heads
 
 LARGEST_STRIDE = 1024
+_FEW = 16  # values that a message could show
 PLANNED_LATENCY = "slimdeploy_planned_latency"  # an attribute of a network, which copies and training carry along
 TASKS = (*heads.HEADS, "semantic", "depth")
 _ANEW = "train it again, or set the field right with torch and save the checkpoint"
@@ -49,23 +50,16 @@ def _wrong(path: Path, what: str, wanted: str, do: str = _ANEW) -> CheckpointErr
 
 
 def _shown(value: Any) -> str:
-    """Return a short form of a value that may be of any kind and length."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return printable(repr(value), 60)
-    if isinstance(value, torch.Tensor) and value.numel() <= 8:
-        return printable(str(value.tolist()), 60)
-    if isinstance(value, (list, tuple)) and len(value) <= 4:
-        return "[" + ", ".join(map(_plainly_shown, value)) + "]"
-    return f"a {type(value).__name__}"
-
-
-def _plainly_shown(value: Any) -> str:
-    plain = value is None or isinstance(value, (bool, int, float, str))
-    return printable(repr(value), 30) if plain else f"a {type(value).__name__}"
+    """Return a short form of a value that may be of any kind: of layers and tensors the kind alone."""
+    if isinstance(value, torch.Tensor) and value.numel() <= _FEW:
+        return brief(value.tolist())
+    inner = value if isinstance(value, (list, tuple)) else [value]
+    plain = all(part is None or isinstance(part, (bool, int, float, str)) for part in inner[:_FEW])
+    return brief(value) if plain else f"a {type(value).__name__}"
 
 
 def _names(names: Any, path: Path) -> list[str]:
-    wanted = "a name for every class, numbered from 0"
+    wanted = "one name a class, numbered from 0"
     if not isinstance(names, (dict, list, tuple)) or not names:
         raise _wrong(path, f"has {_shown(names)} for the names of its classes", wanted)
     if isinstance(names, dict):
@@ -81,8 +75,7 @@ def _names(names: Any, path: Path) -> list[str]:
             raise _wrong(path, f"has {_shown(name)} for the name of class {number}", "a text that is not empty")
         first = texts.setdefault(text.strip(), number)
         if first != number:
-            shown = printable(text.strip(), 60)
-            raise _wrong(path, f"calls both class {first} and class {number} {shown!r}", "a different name each")
+            raise _wrong(path, f"calls both class {first} and class {number} {brief(text)}", "a different name each")
     return [str(name) for name in names]
 
 
@@ -185,7 +178,7 @@ def keypoint_shape(head: nn.Module) -> tuple[int, int] | None:
 
 
 def _require_keypoints(head: nn.Module, path: Path) -> None:
-    shape = getattr(head, "kpt_shape", None)
+    shape: Any = getattr(head, "kpt_shape", None)
     whole = isinstance(shape, (list, tuple)) and len(shape) == 2 and all(type(value) is int for value in shape)
     if not whole or shape[0] < 1 or shape[1] not in (2, 3):
         raise _wrong(path, f"has {_shown(shape)} for its keypoints (kpt_shape)", "how many, and 2 or 3 values of each")

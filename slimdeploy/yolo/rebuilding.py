@@ -173,15 +173,15 @@ def _held(held: Any, kind: type) -> dict[str, Any]:
     """Return what torch keeps of a layer: a dictionary of its parameters, its buffers or its layers."""
     if not isinstance(held, dict):
         raise TypeError(f"{kind.__name__}s that are no dictionary")
-    held = type(held)((key, value) for key, value in held.items() if not isinstance(value, LeftOut))
-    for key, value in held.items():
+    kept: dict[str, Any] = type(held)((key, value) for key, value in held.items() if not isinstance(value, LeftOut))
+    for key, value in kept.items():
         if type(key) is not str or not key or "." in key or not (value is None or isinstance(value, kind)):
             raise TypeError(f"a {type(value).__name__} in the place of a {kind.__name__}")
-    return held
+    return kept
 
 
 def _ordered(*args: Any) -> OrderedDict[Any, Any]:
-    pairs = list(*args)
+    pairs: list[Any] = list(*args)
     return OrderedDict((require_scalar(key), value) for key, value in pairs)
 
 
@@ -212,7 +212,7 @@ def _number_type(code: Any, *_: Any) -> _NumberType:
 def _number(of: Any, data: bytes) -> Any:
     if not isinstance(of, _NumberType) or of.order not in ("<", ">", "=", "|"):
         raise TypeError("a number of no type")
-    (value,) = np.frombuffer(data, np.dtype(of.code).newbyteorder(of.order))
+    (value,) = np.frombuffer(data, np.dtype(f"{of.order}{of.code}"))
     return value.item()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ultralytics
 
+from slimdeploy.board.text import one_line
 from slimdeploy.errors import CheckpointError
-from slimdeploy.text import printable
 
 TRUST = "pass --trust only if you know who made the file: opening it can run any code"
 _NAME_LIMIT = 80
@@ -23,7 +23,7 @@ def damaged(path: object) -> CheckpointError:
 def unknown(path: object, name: str) -> CheckpointError:
     """Return the error for a class or function that a checkpoint has no business with."""
     return CheckpointError(
-        f"{path} names {printable(name, _NAME_LIMIT)}, which is no tensor and no known torch or ultralytics class",
+        f"{path} names {one_line(name, _NAME_LIMIT)}, which is no tensor and no known torch or ultralytics class",
         wanted="a checkpoint that ultralytics wrote",
         do=TRUST,
     )
@@ -32,7 +32,7 @@ def unknown(path: object, name: str) -> CheckpointError:
 def absent(path: object, name: str) -> CheckpointError:
     """Return the error for a class that another version or a fork of an installed package has."""
     return CheckpointError(
-        f"{path} needs {printable(name, _NAME_LIMIT)}, which the installed ultralytics {ultralytics.__version__} does "
+        f"{path} needs {one_line(name, _NAME_LIMIT)}, which the installed ultralytics {ultralytics.__version__} does "
         "not have; the file is whole",
         wanted="the version or the fork of ultralytics that wrote it",
         do="install that one, or train the network again with the installed ultralytics",
@@ -42,7 +42,7 @@ def absent(path: object, name: str) -> CheckpointError:
 def called(path: object, name: str) -> CheckpointError:
     """Return the error for a file that wants a known class or function called in a way that nothing stored needs."""
     return CheckpointError(
-        f"{path} asks to call {printable(name, _NAME_LIMIT)} while it is opened",
+        f"{path} asks to call {one_line(name, _NAME_LIMIT)} while it is opened",
         wanted="a checkpoint whose layers and tensors are stored, so that nothing is called",
         do=TRUST,
     )

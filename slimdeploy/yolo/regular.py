@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from slimdeploy.errors import CheckpointError
 
@@ -20,7 +20,7 @@ _KINDS = {
 }
 
 
-def open_checkpoint(path: Path) -> IO[bytes]:
+def open_checkpoint(path: Path) -> BufferedReader:
     """Open a checkpoint for reading.
 
     Raises:

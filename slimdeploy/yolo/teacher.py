@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,19 @@ from torch import nn
 from ultralytics.nn import distill_model
 
 from slimdeploy.yolo import checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """A network to distil from.
+
+    Attributes:
+        path: its checkpoint.
+        trust: unpickle whatever the file names.
+    """
+
+    path: Path
+    trust: bool = False
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def tensor(
     if storage.lent > 2 * storage.count + MOST_DIMENSIONS:  # a network that shares weights uses them twice
         raise ValueError("numbers that are used many times")
     view = torch.empty(0, dtype=storage.dtype)
-    view.set_(storage.values.untyped_storage(), offset, size, stride)  # type: ignore[call-overload]
+    view.set_(storage.values.untyped_storage(), offset, size, stride)
     view.requires_grad = requires_grad
     return view
 

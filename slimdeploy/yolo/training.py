@@ -22,6 +22,7 @@ from slimdeploy.errors import CheckpointError, StageFailed, UsageError
 from slimdeploy.lineage import read_json
 from slimdeploy.yolo import compute, failures, process, progress
 from slimdeploy.yolo.gammas import FEWEST_LIVE, LIVE_FROM
+from slimdeploy.yolo.teacher import Teacher
 from slimdeploy.yolo.trainers import KeepingTrainer
 
 NONFINITE_RETRIES = 2
@@ -85,8 +86,7 @@ def train(
     config: TrainConfig,
     folder: Path,
     *,
-    teacher: Path | None = None,
-    trust: bool = False,
+    teacher: Teacher | None = None,
     keep: str = "best",
 ) -> Trained:
     """Train a detector in its present shape, or go on where an earlier process stopped in this folder.
@@ -96,8 +96,7 @@ def train(
         data: the data set's YAML.
         config: how to train; a SparsifyConfig brings its penalty.
         folder: an existing folder to work in; empty, or of a training with the same arguments.
-        teacher: checkpoint to distil from.
-        trust: open the teacher even if it holds unknown objects.
+        teacher: network to distil from.
         keep: `best` or `last`: which epoch's weights to return.
 
     Raises:
@@ -108,7 +107,7 @@ def train(
         raise UsageError(f"a network for the task {module.task!r}", wanted="a detector")
     process.keep_freed_memory()
     if not progress.has_setup(folder):
-        progress.write_setup(folder, first_setup(config, teacher, trust=trust))
+        progress.write_setup(folder, first_setup(config, teacher))
     while not (progress.read_state(folder) or {}).get("finished"):
         failure = _attempt(module, data, config, folder, teacher)
         if failure is not None:
@@ -137,7 +136,7 @@ def trained(module: nn.Module, config: TrainConfig, folder: Path, *, keep: str) 
     )
 
 
-def first_setup(config: TrainConfig, teacher: Path | None, *, trust: bool = False) -> progress.Setup:
+def first_setup(config: TrainConfig, teacher: Teacher | None) -> progress.Setup:
     """Return how the first attempt of a training goes about it."""
     on_cpu = _device(config) == "cpu"
     penalty = {}
@@ -149,12 +148,12 @@ def first_setup(config: TrainConfig, teacher: Path | None, *, trust: bool = Fals
         workers=config.workers,
         compute=compute.cpu_format() if on_cpu and config.amp and teacher is None else "float32",
         penalty=penalty,
-        trust=trust,
+        trust=teacher is not None and teacher.trust,
     )
 
 
 def _attempt(
-    module: nn.Module, data: Path, config: TrainConfig, folder: Path, teacher: Path | None
+    module: nn.Module, data: Path, config: TrainConfig, folder: Path, teacher: Teacher | None
 ) -> dict[str, Any] | None:
     """Train until the end or until something goes wrong, and return what."""
     (folder / progress.FAILURE).unlink(missing_ok=True)
@@ -231,7 +230,7 @@ def _device(config: TrainConfig) -> str:
     return config.device or ("0" if torch.cuda.is_available() else "cpu")
 
 
-def _overrides(data: Path, config: TrainConfig, folder: Path, teacher: Path | None) -> dict[str, Any]:
+def _overrides(data: Path, config: TrainConfig, folder: Path, teacher: Teacher | None) -> dict[str, Any]:
     setup = progress.read_setup(folder)
     overrides = {
         "task": "detect",
@@ -265,5 +264,5 @@ def _overrides(data: Path, config: TrainConfig, folder: Path, teacher: Path | No
     }
     if teacher is not None:
         weight = config.teacher_weight if isinstance(config, FinetuneConfig) else FinetuneConfig().teacher_weight
-        overrides |= {"distill_model": str(teacher.resolve()), "dis": weight}
+        overrides |= {"distill_model": str(teacher.path.resolve()), "dis": weight}
     return overrides

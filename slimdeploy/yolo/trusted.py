@@ -9,15 +9,15 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from ultralytics.nn.tasks import temporary_modules
 from ultralytics.utils import LOGGER
 
 from slimdeploy.errors import CheckpointError
-from slimdeploy.text import printable
 from slimdeploy.yolo import archives, refusals
 
 # What torch's unpickler raises on bytes that are no checkpoint, and what classes raise that get a state of another
@@ -40,7 +40,7 @@ _ATTRIBUTES = {
 }
 
 
-def read(stream: IO[bytes], path: Path) -> Any:
+def read(stream: BufferedReader, path: Path) -> Any:
     """Return what a file holds; opening it can run any code.
 
     Args:
@@ -60,7 +60,7 @@ def read(stream: IO[bytes], path: Path) -> Any:
         if missing.startswith("ultralytics."):
             raise refusals.absent(path, missing) from error
         raise CheckpointError(
-            f"{path} needs the module {printable(missing)}, which is not installed",
+            f"{path} needs the module {missing}, which is not installed",
             wanted="a .pt file that ultralytics wrote",
             do="install it, or train the network again with the installed ultralytics",
         ) from error
@@ -70,7 +70,7 @@ def read(stream: IO[bytes], path: Path) -> Any:
             raise refusals.absent(path, f"{lacking[2]}.{lacking[1]}") from error
         if not is_archive and isinstance(error, (EOFError, RuntimeError, pickle.UnpicklingError)):
             raise refusals.damaged(path) from error
-        reason = printable((str(error).strip() or type(error).__name__).splitlines()[0])
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{path} is whole, but opening it raised {type(error).__name__}: {reason}",
             wanted="a checkpoint of the installed torch and ultralytics",

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from slimdeploy.errors import CheckpointError
 from slimdeploy.yolo import refusals
 
-MOST_INSTRUCTIONS = 4_000_000  # the largest stock network takes 125,000, with its optimizer 400,000
+MOST_INSTRUCTIONS = 2_000_000  # the largest stock network takes 125,000, with its optimizer 400,000
 LARGEST_KEY = 2**60  # integers below it are their own hash, so no file can make a dictionary slow
 _STOP = ord(".")
 
