@@ -90,7 +90,8 @@ class Rebuilder:
         if args != ():
             raise refusals.called(self._path, name)
         if name in known_names.plain_classes():
-            return object.__new__(known_names.plain_classes()[name])
+            plain = known_names.plain_classes()[name]
+            return plain.__new__(plain)
         if name not in known_names.layers():
             raise refusals.called(self._path, name)
         self._layers += 1
