@@ -60,6 +60,7 @@ def finetune(
     dataset.require_trainable()
     with needs("train"):  # seconds of imports, for which nobody waits who named the wrong file
         from slimdeploy.yolo import checkpoint, training
+        from slimdeploy.yolo.teacher import Teacher
     module, known = checkpoint.load(weights, trust=trust)
     dataset.require_classes(known.classes)
     inputs = {"weights": file_input(weights), "data": dataset.as_input()}
@@ -67,9 +68,10 @@ def finetune(
     if teacher is not None:
         _require_kin(teacher, checkpoint.load(teacher, trust=trust)[1], known)
         inputs["teacher"], paths["teacher"] = file_input(teacher), teacher
+    taught_by = None if teacher is None else Teacher(path=teacher, trust=trust)
     with training_run(Request(stage=NAME, config=config, inputs=inputs, paths=paths, out=out)) as run:
         start = training.with_new_weights(module, seed=config.seed) if config.scratch else module
-        trained = training.train(start, dataset, config, run.folder / WORK, teacher=teacher)
+        trained = training.train(start, dataset, config, run.folder / WORK, teacher=taught_by)
         keep_weights(trained, run, name=OUTPUT, which="best")
     return out / OUTPUT
 

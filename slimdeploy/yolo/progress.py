@@ -36,6 +36,7 @@ class Setup:
         lr_factor: what the learning rate is multiplied by.
         compute: number format on a CPU: `float32` or `bfloat16`.
         penalty: form, scope, sr and schedule of the penalty on the scales; {} without one.
+        trust: whether a teacher's file may name anything.
         mended: what went wrong in earlier attempts and what was done: objects of epoch, wrong and did.
     """
 
@@ -45,6 +46,7 @@ class Setup:
     lr_factor: float = 1.0
     compute: str = "float32"
     penalty: dict[str, Any] = dataclasses.field(default_factory=dict)
+    trust: bool = False
     mended: tuple[dict[str, Any], ...] = ()
 
 

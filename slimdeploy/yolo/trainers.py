@@ -28,7 +28,7 @@ from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 from slimdeploy._cores import usable_cores
 from slimdeploy.configs import strength_at
 from slimdeploy.lineage import write_json
-from slimdeploy.yolo import compute, failures, gammas, progress
+from slimdeploy.yolo import compute, failures, gammas, progress, teacher
 from slimdeploy.yolo.penalty import Penalty, make_penalty
 from slimdeploy.yolo.recalibrate import recalibrate
 from slimdeploy.yolo.training_data import ListedDataset, Record, read_lists
@@ -106,7 +106,8 @@ class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
         self.accumulate = 1  # they are counted in `optimizer_step`
 
     def _setup_train(self) -> None:
-        super()._setup_train()
+        with teacher.opened_here(trust=self.setup.trust):
+            super()._setup_train()
         torch.set_num_threads(usable_cores())  # ultralytics' select_device left one core out
         if self.device.type == "cpu":
             self.model.to(memory_format=torch.channels_last)

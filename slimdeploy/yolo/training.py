@@ -24,6 +24,7 @@ from slimdeploy.errors import CheckpointError, StageFailed, UsageError
 from slimdeploy.lineage import read_json
 from slimdeploy.yolo import compute, failures, process, progress, training_data
 from slimdeploy.yolo.gammas import FEWEST_LIVE, LIVE_FROM
+from slimdeploy.yolo.teacher import Teacher
 from slimdeploy.yolo.trainers import KeepingTrainer
 from slimdeploy.yolo.training_data import write_lists
 
@@ -88,7 +89,7 @@ def train(
     config: TrainConfig,
     folder: Path,
     *,
-    teacher: Path | None = None,
+    teacher: Teacher | None = None,
     keep: str = "best",
 ) -> Trained:
     """Train a detector in its present shape, or go on where an earlier process stopped in this folder.
@@ -98,7 +99,7 @@ def train(
         data: the data set; its lists are written into `folder`, and nothing else is read.
         config: how to train; a SparsifyConfig brings its penalty.
         folder: an existing folder to work in; empty, or of a training with the same arguments.
-        teacher: checkpoint to distil from.
+        teacher: network to distil from.
         keep: `best` or `last`: which epoch's weights to return.
 
     Raises:
@@ -140,7 +141,7 @@ def trained(module: nn.Module, config: TrainConfig, folder: Path, *, keep: str) 
     )
 
 
-def first_setup(config: TrainConfig, teacher: Path | None) -> progress.Setup:
+def first_setup(config: TrainConfig, teacher: Teacher | None) -> progress.Setup:
     """Return how the first attempt of a training goes about it."""
     on_cpu = _device(config) == "cpu"
     penalty = {}
@@ -152,10 +153,11 @@ def first_setup(config: TrainConfig, teacher: Path | None) -> progress.Setup:
         workers=config.workers,
         compute=compute.cpu_format() if on_cpu and config.amp and teacher is None else "float32",
         penalty=penalty,
+        trust=teacher is not None and teacher.trust,
     )
 
 
-def _attempt(module: nn.Module, config: TrainConfig, folder: Path, teacher: Path | None) -> dict[str, Any] | None:
+def _attempt(module: nn.Module, config: TrainConfig, folder: Path, teacher: Teacher | None) -> dict[str, Any] | None:
     """Train until the end or until something goes wrong, and return what."""
     (folder / progress.FAILURE).unlink(missing_ok=True)
     trainer = None
@@ -235,7 +237,7 @@ def _device(config: TrainConfig) -> str:
     return config.device or ("0" if torch.cuda.is_available() else "cpu")
 
 
-def _overrides(config: TrainConfig, folder: Path, teacher: Path | None) -> dict[str, Any]:
+def _overrides(config: TrainConfig, folder: Path, teacher: Teacher | None) -> dict[str, Any]:
     setup = progress.read_setup(folder)
     overrides = {
         "task": "detect",
@@ -269,5 +271,5 @@ def _overrides(config: TrainConfig, folder: Path, teacher: Path | None) -> dict[
     }
     if teacher is not None:
         weight = config.teacher_weight if isinstance(config, FinetuneConfig) else FinetuneConfig().teacher_weight
-        overrides |= {"distill_model": str(teacher.resolve()), "dis": weight}
+        overrides |= {"distill_model": str(teacher.path.resolve()), "dis": weight}
     return overrides
