@@ -34,10 +34,22 @@ RECORDED_PACKAGES = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Input:
-    """Something a stage reads: its name as shown, and the SHA-256 of what it holds."""
+    """Something a stage reads.
+
+    Attributes:
+        name: as shown.
+        sha256: of what it holds.
+        left_out: what the stage does not use of it, by the reason; see `data.dataset.counted`.
+    """
 
     name: str
     sha256: str
+    left_out: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return it as it stands in run.json."""
+        record: dict[str, Any] = {"name": self.name, "sha256": self.sha256}
+        return record | ({"left_out": dict(self.left_out)} if self.left_out else {})
 
 
 @dataclasses.dataclass(slots=True)
@@ -178,7 +190,7 @@ def stage_run(
             "stage": stage,
             "fingerprint": fingerprint(stage, config, inputs),
             "config": config_dict(config),
-            "inputs": {role: dataclasses.asdict(one) for role, one in inputs.items()},
+            "inputs": {role: one.as_record() for role, one in inputs.items()},
             "outputs": {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file()},
             "results": run.results,
             "versions": versions(),
@@ -195,7 +207,7 @@ def told(stage: str, config: Any, inputs: Mapping[str, Input]) -> dict[str, Any]
         config: the stage's config dataclass.
         inputs: what the stage reads, by its role.
     """
-    read = {role: dataclasses.asdict(one) for role, one in inputs.items()}
+    read = {role: one.as_record() for role, one in inputs.items()}
     return {"stage": stage, "config": config_dict(config), "inputs": read}
 
 

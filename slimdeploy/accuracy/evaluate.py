@@ -14,6 +14,7 @@ from slimdeploy._progress import Progress
 from slimdeploy.accuracy import coco
 from slimdeploy.accuracy.boxes import Scorer, Scores, Truths
 from slimdeploy.accuracy.lanes import Lease, in_order, open_lanes
+from slimdeploy.backends.artifacts import require_finite_weights
 from slimdeploy.backends.outputs import require_finite, require_layout
 from slimdeploy.backends.protocol import INPUT, OUTPUT, Session
 from slimdeploy.backends.registry import backend_for
@@ -21,7 +22,7 @@ from slimdeploy.board.boxes import Detections, Floats
 from slimdeploy.board.decode import decode
 from slimdeploy.board.letterbox import Placement, letterbox
 from slimdeploy.configs import ValConfig
-from slimdeploy.data.dataset import Dataset, label_path, read_labels
+from slimdeploy.data.dataset import Dataset
 from slimdeploy.data.images import read_image
 from slimdeploy.errors import DataError, UsageError
 from slimdeploy.records import Accuracy, Artifact, ModelSpec
@@ -53,6 +54,7 @@ def score(
     """
     require_detector(artifact)
     dataset.require_classes(artifact.spec.classes)
+    require_finite_weights(artifact)
     with open_lanes(backend_for(artifact, backend, trust=trust), artifact) as sessions:
         return evaluate(sessions, artifact.spec, dataset, config, name=Path(artifact.path).name, scorer=scorer)
 
@@ -74,7 +76,7 @@ def require_scorable(dataset: Dataset, split: str) -> None:
         DataError: an image or a row of labels is damaged, or there are no labels.
     """
     paths = dataset.images(split)
-    if not any([read_labels(label_path(path), dataset.classes) for path in paths]):
+    if not any([dataset.labels(path).boxes for path in paths]):
         raise _without_labels(dataset, split)
     with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in pool.map(lambda path: read_image(path).shape, paths):
@@ -167,7 +169,7 @@ def read_sample(path: Path, dataset: Dataset, into: Floats, *, labels: bool = Tr
     """
     image = read_image(path)
     height, width = image.shape[:2]
-    rows = read_labels(label_path(path), dataset.classes) if labels else []
+    rows = dataset.labels(path).boxes if labels else ()
     boxes = np.array(rows, dtype=np.float64).reshape(-1, 5)
     centre, half = boxes[:, 1:3], boxes[:, 3:5] / 2
     xyxy = np.concatenate([centre - half, centre + half], axis=1) * [width, height, width, height]

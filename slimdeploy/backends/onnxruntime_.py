@@ -15,6 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as foreign
 from slimdeploy._cores import usable_cores
 from slimdeploy.backends.protocol import Tensors
 from slimdeploy.errors import ArtifactError, MissingDependency
+from slimdeploy.files import MALFORMED
 from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Artifact, LayerTime
 
@@ -68,10 +69,13 @@ class OnnxRuntime:
         with scratch_folder() as folder:
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = self._load(artifact, options)
-            for _ in range(calls + 1):
-                session.run(None, dict(feeds))
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        return _layer_times(events)
+            try:
+                for _ in range(calls + 1):
+                    session.run(None, dict(feeds))
+                events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8", errors="replace"))
+                return _layer_times(events)
+            except (*_REFUSALS, *MALFORMED) as error:
+                raise ArtifactError(f"{artifact.path} cannot be profiled: {_first_line(error)}") from error
 
     def _load(self, artifact: Artifact, options: Any) -> Any:
         if not Path(artifact.path).is_file():

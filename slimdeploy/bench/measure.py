@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slimdeploy._progress import Progress
+from slimdeploy.backends.artifacts import require_finite_weights
 from slimdeploy.bench.course import Course, turn_counts
 from slimdeploy.bench.environment import environment, state
 from slimdeploy.bench.power import PowerLog, Window, meters
@@ -87,6 +88,8 @@ def measure_all(
     names = [name for name, _ in artifacts]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"the models to measure are called {names}", wanted="one or more, each with its own name")
+    for _, artifact in artifacts:
+        require_finite_weights(artifact)
     known = environment()
     with contextlib.ExitStack() as closing:
         power = closing.enter_context(PowerLog(meters()))

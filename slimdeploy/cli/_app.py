@@ -12,12 +12,14 @@ from pathlib import Path
 import typer
 
 from slimdeploy import __version__
+from slimdeploy.board.text import one_line
 from slimdeploy.cli import (
     _logs,
     bench,
     build,
     bundle,
     compare,
+    data,
     demo,
     doctor,
     ending,
@@ -56,6 +58,7 @@ for verb in (
 ):  # fmt: skip
     app.command(name=verb.NAME)(verb.command)
 app.add_typer(bundle.app, name=bundle.NAME)
+app.add_typer(data.app, name=data.NAME)
 app.add_typer(plan.app, name=plan.NAME)
 app.add_typer(search.app, name=search.NAME)
 
@@ -97,6 +100,7 @@ def require_working_folder() -> None:
 def _told(error: BaseException, noted: list[int]) -> int:
     """Say what happened in one line and return its exit code; an error that is a bug is raised again."""
     if isinstance(error, _ParseError):
+        error.message = one_line(error.message)  # type: ignore[attr-defined]
         error.show()  # type: ignore[attr-defined]
         return int(error.exit_code)  # type: ignore[attr-defined]
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):

@@ -7,28 +7,42 @@ import shutil
 import sys
 
 from slimdeploy._progress import LIVE
+from slimdeploy.board.text import printable, printable_lines
 
 CLEAR = "\r\x1b[K"
 
 
 def begin() -> None:
     """Send what the library logs to stderr."""
-    handler = _Handler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.INFO, handlers=[handler()])
     if _on_terminal():
         logging.getLogger("slimdeploy").setLevel(logging.DEBUG)  # for the updates; the handler leaves out the rest
 
 
+def handler() -> logging.Handler:
+    """Return what shows progress and warnings on stderr."""
+    shown = _Handler()
+    shown.setFormatter(_OneLine())
+    return shown
+
+
 def end_live_line() -> None:
     """Take away the line of progress, before something else is printed."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, _Handler):
-            handler.clear()
+    for shown in logging.getLogger().handlers:
+        if isinstance(shown, _Handler):
+            shown.clear()
 
 
 def _on_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+class _OneLine(logging.Formatter):
+    """Shows each message in one line without control characters, whatever names stand in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a message as it is shown."""
+        return printable_lines(super().format(record)) if record.exc_info else printable(record.getMessage())
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]

@@ -29,7 +29,8 @@ def command(
 ) -> None:
     """Build the engine with the TensorRT that is here, 8.5 to 11, and hold it to the bundle's golden sample.
 
-    Where there is no TensorRT, ONNX Runtime opens the graph and is held to the sample.
+    A bundle whose target runs ONNX Runtime is opened by it and held to the sample. One for TensorRT needs it here, or
+    --runtime onnxruntime.
 
     Example: slimdeploy build bundle
     """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slimdeploy.board.text import printable_lines
 from slimdeploy.cli._shared import JsonOption, TrustOption, show, table
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _watching() -> Iterator[Callable[[View], None]]:
         from rich.text import Text
 
         with Live(console=Console(stderr=True), refresh_per_second=2, transient=True) as live:
-            yield lambda view: live.update(Text(as_text(view, most=LIVE_ROWS)))
+            yield lambda view: live.update(Text(printable_lines(as_text(view, most=LIVE_ROWS))))
         return
     said = [""]
 

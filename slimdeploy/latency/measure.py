@@ -15,6 +15,7 @@ from slimdeploy._cores import usable_cores
 from slimdeploy._progress import Progress
 from slimdeploy.bench.process import Worker
 from slimdeploy.configs import LatencyConfig
+from slimdeploy.fields import mismatch
 from slimdeploy.latency.shapes import Kind, Widths, count
 from slimdeploy.latency.table import LayerTime
 
@@ -115,17 +116,26 @@ def _resumed(progress: Path, config: LatencyConfig, where: str) -> dict[str, dic
         "backend": where, "precision": config.precision, "threads": config.threads or usable_cores(),
         "layer_s": config.layer_s,
     }  # fmt: skip
-    lines = progress.read_text(encoding="utf-8").splitlines() if progress.exists() else []
+    lines = progress.read_text(encoding="utf-8", errors="replace").split("\n") if progress.exists() else []
     rows = [row for row in map(_parsed, lines) if row is not None]
     if not rows or rows[0] != settings:
         progress.write_text(json.dumps(settings) + "\n", encoding="utf-8")
         return {}
-    return {row.pop("key"): row for row in rows[1:]}
+    return {row.pop("key"): row for row in rows[1:] if _is_timed(row)}
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        row: dict[str, Any] = json.loads(line)
-    except ValueError:  # the line that was being written when the measurement was stopped
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # the line that was being written when the measurement was stopped
         return None
-    return row
+    return row if isinstance(row, dict) else None
+
+
+_TIMED: Mapping[str, Any] = {
+    "key": str, "ms": float, "noise_ms": float, "calls": int, "backend": str, "version": str, "threads": int | None,
+}  # fmt: skip
+
+
+def _is_timed(row: Mapping[str, Any]) -> bool:
+    return not any(mismatch(hint, row.get(key)) for key, hint in _TIMED.items()) and row["ms"] > 0

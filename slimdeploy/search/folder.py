@@ -121,7 +121,7 @@ def open_folder(path: Path) -> Folder:
         spec = spec_from(
             plain["search"], plain["recipe"], Path(plain["place"]), data=Path(plain["data"]) if plain["data"] else None
         )
-    except (UsageError, *MALFORMED) as error:
+    except MALFORMED as error:
         raise UsageError(f"{path / SEARCH_FILE} is damaged: {error}", do="begin again with another --out") from error
     url = is_url(plain["cache"])
     return Folder(

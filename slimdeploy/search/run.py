@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slimdeploy._needs import require
 from slimdeploy.errors import GateError, StageFailed, UsageError
-from slimdeploy.files import read_toml
+from slimdeploy.files import MALFORMED, read_toml, why_malformed
 from slimdeploy.lineage import read_json
 from slimdeploy.recipes import recipe_from
 from slimdeploy.search.drive import Driver
@@ -127,8 +127,11 @@ def status(out: Path, storage: str = "") -> View:
     running = {}
     if (out / PROGRESS_FILE).exists():
         noted = read_json(out / PROGRESS_FILE, what="progress")
-        if time.time() - noted["written_at"] < STALE_S:
-            running = {int(number): (str(one[0]), float(one[1])) for number, one in noted["running"].items()}
+        try:
+            if time.time() - noted["written_at"] < STALE_S:
+                running = {int(number): (str(one[0]), float(one[1])) for number, one in noted["running"].items()}
+        except MALFORMED as error:
+            raise UsageError(f"{out / PROGRESS_FILE} is damaged: {why_malformed(error)}", do="remove it") from error
     with contextlib.closing(Book(folder.spec, folder.url(storage), folder.identity, create=False)) as book:
         return View(spec=folder.spec, records=tuple(book.records()), running=running)
 

@@ -15,6 +15,7 @@ from slimdeploy._leftovers import beside, remove, sweep
 from slimdeploy._rename import output_exists
 from slimdeploy.configs import Config, build
 from slimdeploy.errors import OutputExists, SlimdeployError, UsageError
+from slimdeploy.fields import mismatch
 from slimdeploy.lineage import (
     REQUEST,
     RUN_FILE,
@@ -151,7 +152,7 @@ def _as_json(request: Request) -> dict[str, Any]:
         "stage": request.stage,
         "fingerprint": fingerprint(request.stage, request.config, request.inputs),
         "config": config_dict(request.config),
-        "inputs": {role: dataclasses.asdict(one) for role, one in request.inputs.items()},
+        "inputs": {role: one.as_record() for role, one in request.inputs.items()},
         "paths": {role: str(path.resolve()) for role, path in request.paths.items()},
         "out": str(request.out.resolve()),
         "versions": versions(),
@@ -174,7 +175,7 @@ def resume(folder: Path, stage: str, config: type[Config], start: Callable[..., 
     request = Request(
         stage=stage,
         config=build(config, plain["config"]),
-        inputs={role: Input(**one) for role, one in plain["inputs"].items()},
+        inputs={role: Input(one.get("name", ""), one.get("sha256", "")) for role, one in plain["inputs"].items()},
         paths={role: Path(path) for role, path in plain["paths"].items()},
         out=Path(plain["out"]),
     )
@@ -182,6 +183,12 @@ def resume(folder: Path, stage: str, config: type[Config], start: Callable[..., 
     if partial_of(request.out) != partial.resolve():  # the folder was moved; it goes on where it is now
         request = dataclasses.replace(request, out=partial.resolve().with_name(partial.name.removesuffix(".partial")))
     return start(paths=request.paths, config=request.config, out=request.out)
+
+
+_REQUEST_FIELDS: Mapping[str, Any] = {
+    "stage": str, "config": Mapping[str, Any], "inputs": Mapping[str, Mapping[str, str]], "paths": Mapping[str, str],
+    "out": str, "versions": Mapping[str, str],
+}  # fmt: skip
 
 
 def _unfinished(folder: Path) -> Path:
@@ -197,6 +204,9 @@ def _read_request(folder: Path, stage: str) -> dict[str, Any]:
             do="name the .partial folder beside it" if (folder / RUN_FILE).exists() else "begin it again with --out",
         )
     plain = read_json(path, what="training")
+    for key, hint in _REQUEST_FIELDS.items():
+        if found := mismatch(hint, plain.get(key), key):
+            raise UsageError(f"{path} is damaged: {found.wrong}", wanted=found.wanted, do="begin it again with --out")
     if plain["stage"] != stage:
         raise UsageError(
             f"{folder} is an unfinished {plain['stage']}", wanted=f"an unfinished {stage}",

@@ -76,7 +76,7 @@ def _measured(
     facts = board.ask("look")
     require_board(manifest, facts, board.address, shipping)
     require_signed(folder, facts, board.address)
-    bring(board, folder, manifest, shipping)
+    bring(board, folder, manifest, shipping, facts)
     options = {"--samples": config.samples, "--rounds": config.rounds, "--threads": config.threads}
     return board.ask(
         "bench",

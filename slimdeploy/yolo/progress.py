@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from slimdeploy.errors import UsageError
+from slimdeploy.fields import require
+from slimdeploy.files import MALFORMED, parse_json, read_bytes, why_malformed
 from slimdeploy.lineage import write_json
 from slimdeploy.outputs import whole_file
 
+LIMIT_BYTES = 16 << 20
 SETUP, STATE, FAILURE = "setup.json", "state.pt", "failure.json"
 
 
@@ -33,6 +36,7 @@ class Setup:
         lr_factor: what the learning rate is multiplied by.
         compute: number format on a CPU: `float32` or `bfloat16`.
         penalty: form, scope, sr and schedule of the penalty on the scales; {} without one.
+        trust: whether a teacher's file may name anything.
         mended: what went wrong in earlier attempts and what was done: objects of epoch, wrong and did.
     """
 
@@ -42,6 +46,7 @@ class Setup:
     lr_factor: float = 1.0
     compute: str = "float32"
     penalty: dict[str, Any] = dataclasses.field(default_factory=dict)
+    trust: bool = False
     mended: tuple[dict[str, Any], ...] = ()
 
 
@@ -52,8 +57,14 @@ def write_setup(folder: Path, setup: Setup) -> None:
 
 def read_setup(folder: Path) -> Setup:
     """Return what `write_setup` wrote."""
-    plain = json.loads((folder / SETUP).read_text(encoding="utf-8"))
-    return Setup(**{**plain, "mended": tuple(plain["mended"])})
+    path = folder / SETUP
+    plain = parse_json(read_bytes(path, what="training's setup", limit_bytes=LIMIT_BYTES), where=str(path))
+    try:
+        setup = Setup(**{**plain, "mended": tuple(plain["mended"])})
+        require(setup)
+    except MALFORMED as error:
+        raise UsageError(f"{path} is damaged: {why_malformed(error)}", do="begin the training again") from error
+    return setup
 
 
 def has_setup(folder: Path) -> bool:

@@ -7,11 +7,17 @@ it, already fitted, make. That is linear least squares, without labels and witho
 it is made at are drawn where the dense network finds something: what a layer gives there is what the network is for,
 and of an aerial picture it is next to nothing.
 
+A fit without bounds may hold its layer together by large weights that cancel each other, and then a network that runs
+in half precision finds something else. So the squares are least for inputs that all carry a small error of their own,
+in proportion to their size, which makes such weights dear.
+
 Depthwise and transposed convolutions stay as they are: what they read is fitted already. So do layers that training
 alone runs.
 
 Source: the reconstruction step of He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017,
-here with all the channels that a dependency graph couples, and of every layer's own input after the cut.
+here with all the channels that a dependency graph couples, and of every layer's own input after the cut. That noise on
+the inputs is a penalty on the weights: Bishop, "Training with Noise is Equivalent to Tikhonov Regularization", Neural
+Computation, 1995.
 """
 
 from __future__ import annotations
@@ -30,6 +36,7 @@ from slimdeploy.yolo.coupling import convolutions_of, norms_of
 from slimdeploy.yolo.moments import Moments, can_be_fitted, matrix_of, ridged, set_matrix
 from slimdeploy.yolo.places import at_objects, best_scores, evenly, patches, pick
 
+NOISE = 0.02  # error of each input that weights are fitted for, as a share of its root mean square: see prune_fit.py
 CONSTANT = 1e-9  # share of the mean square of a layer's outputs below which their variance is rounding
 
 
@@ -208,7 +215,8 @@ class _Fit:
         variance = covariance.diagonal()[inputs:]
         if variance.sum() <= CONSTANT * mean[inputs:].square().sum():
             return 0.0, 0.0  # the outputs do not vary, so nothing shows what weights they want
-        new = self._old + torch.linalg.solve(ridged(among), across - among @ self._old.T).T
+        noisy = among + torch.diag(NOISE**2 * (among.diagonal() + mean[:inputs].square()))
+        new = self._old + torch.linalg.solve(ridged(noisy), across - noisy @ self._old.T).T
         set_matrix(self._layer, new)
         self._shift(norm, mean[inputs:] - new @ mean[:inputs])
         return _missed(self._old, among, across, variance), _missed(new, among, across, variance)

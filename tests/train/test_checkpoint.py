@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import types
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision import transforms
 from ultralytics import YOLO
+from ultralytics.nn.modules import C2f, Conv, Detect, block
+from ultralytics.nn.tasks import ClassificationModel, SegmentationModel
+from ultralytics.utils import IterableSimpleNamespace
+from ultralytics.utils.loss import v8DetectionLoss
 
 from slimdeploy.errors import CheckpointError
 from slimdeploy.yolo import checkpoint
@@ -138,15 +145,15 @@ def with_foreign_object(module, tmp_path, monkeypatch):
         return write(tmp_path / "foreign.pt", {"model": module, "extra": package.Thing()})
 
 
-@pytest.mark.parametrize(("name", "taken"), [("yolov5n.pt", "yolov5nu.pt"), ("'best'.pt", "best.pt")])
-def test_a_name_in_whose_place_ultralytics_would_open_or_download_another_is_refused(
-    module, tmp_path, monkeypatch, name, taken
+@pytest.mark.parametrize("name", ["yolov5n.pt", "'best'.pt", "o'brien/best.pt"])
+@pytest.mark.parametrize("trust", [False, True])
+def test_the_file_that_is_named_is_opened_whatever_ultralytics_would_open_in_its_place(
+    module, tmp_path, monkeypatch, name, trust
 ):
     monkeypatch.chdir(tmp_path)
-    path = Path(name)
-    checkpoint.save(module, path, origin={})
-    with pytest.raises(CheckpointError, match=f"would open {taken} in place of {name}; .*rename it"):
-        checkpoint.load(path)
+    (tmp_path / "o'brien").mkdir()
+    checkpoint.save(module, Path(name), origin={})
+    assert checkpoint.load(Path(name), trust=trust)[1].classes == ("square", "bar")
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):
@@ -200,3 +207,119 @@ def test_a_file_without_a_yolo_network_is_refused(module, tmp_path, contents, ca
     with pytest.raises(CheckpointError, match="holds no YOLO network"):
         checkpoint.load(tmp_path / "other.pt")
     assert capfd.readouterr().out == ""
+
+
+def test_a_file_of_torch_before_1_6_is_opened_as_data(module, tmp_path):
+    torch.save({"model": module}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    again, _ = checkpoint.load(tmp_path / "old.pt")
+    before, after = module.state_dict(), again.state_dict()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_every_binary_protocol_of_pickle_is_read(module, tmp_path, protocol):
+    torch.save({"model": module}, tmp_path / "other.pt", pickle_protocol=protocol)
+    assert checkpoint.load(tmp_path / "other.pt")[1].classes == ("square", "bar")
+
+
+def test_the_averaged_network_of_a_training_comes_before_the_live_one(module, tmp_path):
+    live = copy.deepcopy(module)
+    live.names = {0: "live", 1: "other"}
+    write(tmp_path / "last.pt", {"ema": copy.deepcopy(module).half(), "model": live.half()})
+    assert checkpoint.load(tmp_path / "last.pt")[1].classes == ("square", "bar")
+
+
+def test_what_a_training_keeps_beside_its_network_is_read_over(module, tmp_path):
+    optimizer = torch.optim.AdamW(module.parameters())
+    sum(parameter.sum() for parameter in module.parameters()).backward()
+    optimizer.step()
+    module.criterion = v8DetectionLoss(_with_gains(module))
+    module.args = IterableSimpleNamespace(imgsz=64, task="detect", data=Path("data.yaml"))
+    contents = {
+        "ema": module,
+        "optimizer": optimizer.state_dict(),
+        "best_fitness": np.float64(0.5),
+        "train_args": {"project": Path("runs"), "classes": None},
+        "train_results": {"epoch": [1, 2], "time": [0.5, 1.5]},
+    }
+    again, _ = checkpoint.load(write(tmp_path / "last.pt", contents))
+    assert getattr(again, "criterion", None) is None
+    assert again.args.imgsz == 64
+    assert torch.equal(again.model[0].conv.weight, module.model[0].conv.weight)
+
+
+def _with_gains(module):
+    with_gains = copy.deepcopy(module)
+    with_gains.args = IterableSimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
+    return with_gains
+
+
+def test_a_fused_network_is_read_with_the_way_that_it_runs(module, tmp_path):
+    fused = copy.deepcopy(module).fuse(verbose=False)
+    again, _ = checkpoint.load(write(tmp_path / "fused.pt", {"model": fused}))
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(image)[0], fused.eval()(image)[0])
+
+
+def test_the_forward_of_a_head_that_older_networks_keep_is_read(tmp_path):
+    segmenter = SegmentationModel("yolov8n-seg.yaml", nc=2, verbose=False)
+    segmenter.names, segmenter.task = {0: "square", 1: "bar"}, "segment"
+    segmenter.model[-1].detect = Detect.forward
+    again, _ = checkpoint.load(write(tmp_path / "older.pt", {"model": segmenter}))
+    assert again.model[-1].detect is Detect.forward
+
+
+def test_the_transforms_of_a_classifier_are_kept(tmp_path):
+    classifier = ClassificationModel("yolov8n-cls.yaml", nc=2, verbose=False)
+    classifier.names, classifier.task = {0: "square", 1: "bar"}, "classify"
+    classifier.transforms = transforms.Compose(
+        [transforms.Resize(64), transforms.CenterCrop(64), transforms.ToTensor(), transforms.Normalize([0.0], [1.0])]
+    )
+    again, known = checkpoint.load(write(tmp_path / "classifier.pt", {"model": classifier}))
+    assert str(again.transforms) == str(classifier.transforms)
+    assert (known.task, known.stride) == ("classify", 1)
+
+
+def test_layers_are_known_by_their_names_before_ultralytics_8_0_91(module, tmp_path, monkeypatch):
+    for one in (Conv, Detect):
+        monkeypatch.setattr(one, "__module__", "ultralytics.nn.modules")
+    write(tmp_path / "earlier.pt", {"model": module})
+    monkeypatch.undo()
+    assert checkpoint.load(tmp_path / "earlier.pt")[1].classes == ("square", "bar")
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_class_that_a_fork_added_is_the_reason_and_not_a_damaged_file(module, tmp_path, monkeypatch, trust):
+    added = type("C2f_EMA", (C2f,), {"__module__": "ultralytics.nn.modules.block"})
+    monkeypatch.setattr(block, "C2f_EMA", added, raising=False)
+    next(layer for layer in module.modules() if type(layer) is C2f).__class__ = added
+    write(tmp_path / "fork.pt", {"model": module})
+    monkeypatch.undo()
+    wanted = (
+        r"needs ultralytics\.nn\.modules\.block\.C2f_EMA, which the installed ultralytics .* does not have; .*whole"
+    )
+    with pytest.raises(CheckpointError, match=wanted):
+        checkpoint.load(tmp_path / "fork.pt", trust=trust)
+
+
+class _Fails:
+    def __setstate__(self, state):
+        raise TypeError("another version")
+
+
+def test_with_trust_an_object_that_fails_to_open_is_told_as_it_is(module, tmp_path):
+    failing = _Fails()
+    failing.value = 1
+    write(tmp_path / "odd.pt", {"model": module, "extra": failing})
+    with pytest.raises(CheckpointError, match="is whole, but opening it raised TypeError: another version"):
+        checkpoint.load(tmp_path / "odd.pt", trust=True)
+
+
+def test_a_file_that_may_not_be_read_is_told_so(tiny_weights, tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(CheckpointError, match="cannot be read: Permission denied"):
+        checkpoint.load(tiny_weights)

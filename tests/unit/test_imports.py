@@ -178,6 +178,7 @@ def test_doctor_works_without_any_extra_and_names_the_pip_lines():
         pytest.param(["search", "search.toml", "--out", "out"], id="search"),
         pytest.param(["demo", "--out", "out"], id="demo"),
         pytest.param(["visdrone", "run", "--out", "out"], id="visdrone"),
+        pytest.param(["data", "check", "data.yaml"], id="data check"),
     ],
 )
 def test_a_verb_whose_extra_is_missing_says_which_pip_line_adds_it(argv, tmp_path):
