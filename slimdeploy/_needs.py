@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from slimdeploy.errors import MissingDependency
 
-_ONNX = ("onnx", "onnxruntime", "onnxsim", "numpy", "cv2", "yaml", "faster_coco_eval")
+_ONNX = ("onnx", "onnxruntime", "onnxsim", "numpy", "cv2", "PIL", "yaml", "faster_coco_eval")
 _REPORT = ("matplotlib", "jinja2", "numpy")
 _TRAIN = (
     "torch",

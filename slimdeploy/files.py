@@ -21,7 +21,9 @@ else:
 JSON_LIMIT_BYTES = 256 << 20  # ten minutes of samples of ten models take some 100 MB
 TOML_LIMIT_BYTES = 512 << 10  # a fleet of a thousand boards takes 100 kB
 # What a damaged record raises where its parts are put together; each becomes one line that names the file.
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError, ZeroDivisionError)
+MALFORMED: tuple[type[Exception], ...] = (
+    UsageError, KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError, ZeroDivisionError,
+)  # fmt: skip
 
 _DEEPEST_KEY = 8  # dotted parts; the parser's time grows with their square
 _KEYS = re.compile(r"[^=\[\]{},#\n]+")  # what lies between the signs that end a key
@@ -99,6 +101,13 @@ def read_toml(path: Path, *, what: str = "recipe", wanted: str = "a TOML file; e
         UsageError: it is missing, cannot be read, or is no TOML.
     """
     return parse_toml(read_bytes(path, what=what, limit_bytes=TOML_LIMIT_BYTES, wanted=wanted), where=str(path))
+
+
+def why_malformed(error: Exception) -> str:
+    """Return what one of `MALFORMED` says, for a message that names the file."""
+    if isinstance(error, UsageError):
+        return f"{error.wrong}{f' (wanted: {error.wanted})' if error.wanted else ''}"
+    return f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,9 +6,8 @@ import copy
 import dataclasses
 import hashlib
 import json
+import os
 import platform
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy import __version__
+from slimdeploy._leftovers import remove, sweep, temporary_name
 from slimdeploy.board.text import brief
-from slimdeploy.errors import OutputExists, UsageError
+from slimdeploy.errors import UsageError
 from slimdeploy.fields import mismatch
 from slimdeploy.files import JSON_LIMIT_BYTES, parse_json, read_bytes
+from slimdeploy.outputs import make_folder, publish, refuse_existing, whole_file, whole_folder
 
 SCHEMA = 1
 RUN_FILE = "run.json"
 WORK = "work"  # below a resumable stage's folder, until it is whole
+REQUEST = "request.json"  # in there: what the stage was asked for
 RECIPE_FILE = "recipe.json"  # tells a recipe's folder from any other, and what it was asked for
 RECORDED_PACKAGES = (
     "torch", "ultralytics", "torch-pruning", "onnx", "onnxruntime", "onnxsim", "openvino", "numpy",
@@ -32,10 +34,22 @@ RECORDED_PACKAGES = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Input:
-    """Something a stage reads: its name as shown, and the SHA-256 of what it holds."""
+    """Something a stage reads.
+
+    Attributes:
+        name: as shown.
+        sha256: of what it holds.
+        left_out: what the stage does not use of it, by the reason; see `data.dataset.counted`.
+    """
 
     name: str
     sha256: str
+    left_out: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return it as it stands in run.json."""
+        record: dict[str, Any] = {"name": self.name, "sha256": self.sha256}
+        return record | ({"left_out": dict(self.left_out)} if self.left_out else {})
 
 
 @dataclasses.dataclass(slots=True)
@@ -111,42 +125,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def refuse_existing(out: Path) -> None:
-    """Raise OutputExists if something stands at `out` already."""
-    if out.exists():
-        raise OutputExists(
-            f"the output {out} exists",
-            wanted="a name that is free, since nothing is overwritten",
-            do="name another with --out, or remove it",
-        )
-
-
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out` and rename it to `out` when the block ends well.
-
-    On any error, Ctrl-C included, the temporary folder is removed and `out` never appears.
-
-    Raises:
-        OutputExists: `out` is there already.
-        UsageError: the folder that would hold `out` cannot be made.
-    """
-    refuse_existing(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(f"cannot write into {out.parent}: {error.strerror}", do="name another folder") from error
-    try:
-        partial.chmod(0o755)  # mkdtemp makes it private; an output is an ordinary folder
-        yield partial
-        refuse_existing(out)
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
 def partial_of(out: Path) -> Path:
     """Return where a stage that can be resumed works until it is whole: `out` with `.partial` behind its name."""
     return out.with_name(f"{out.name}.partial")
@@ -162,21 +140,29 @@ def resumable_folder(out: Path) -> Iterator[Path]:
         OutputExists: `out` is there already.
         UsageError: the folder that would hold `out` cannot be made.
     """
+    finish_resumable(out)
     refuse_existing(out)
     partial = partial_of(out)
-    try:
-        (partial / WORK).mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(f"cannot write into {out.parent}: {error.strerror}", do="name another folder") from error
+    make_folder(partial / WORK)
+    for folder in (out.parent, partial, partial / WORK):
+        sweep(folder)
     try:
         yield partial
-        refuse_existing(out)
-        partial.rename(out)
+        publish(partial, out)
     except BaseException:
-        if not any((partial / WORK).iterdir()):
-            shutil.rmtree(partial, ignore_errors=True)
+        if (partial / WORK).is_dir() and not any((partial / WORK).iterdir()):
+            remove(partial)
         raise
-    shutil.rmtree(out / WORK)  # only now: until the rename, it is what work could go on from
+    finish_resumable(out)  # only now: until the rename, `work` is what could be gone on from
+
+
+def finish_resumable(out: Path) -> None:
+    """Remove the folder `work` of a resumable stage that is complete; one killed right after the rename leaves it."""
+    if os.path.isfile(out / RUN_FILE) and os.path.isfile(out / WORK / REQUEST):  # noqa: PTH113 - Path's may raise
+        gone = out / temporary_name(WORK)  # a folder that is half removed must not look like one to go on from
+        (out / WORK).rename(gone)
+        remove(gone)
+        sweep(out)
 
 
 @contextmanager
@@ -204,7 +190,7 @@ def stage_run(
             "stage": stage,
             "fingerprint": fingerprint(stage, config, inputs),
             "config": config_dict(config),
-            "inputs": {role: dataclasses.asdict(one) for role, one in inputs.items()},
+            "inputs": {role: one.as_record() for role, one in inputs.items()},
             "outputs": {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file()},
             "results": run.results,
             "versions": versions(),
@@ -221,7 +207,7 @@ def told(stage: str, config: Any, inputs: Mapping[str, Input]) -> dict[str, Any]
         config: the stage's config dataclass.
         inputs: what the stage reads, by its role.
     """
-    read = {role: dataclasses.asdict(one) for role, one in inputs.items()}
+    read = {role: one.as_record() for role, one in inputs.items()}
     return {"stage": stage, "config": config_dict(config), "inputs": read}
 
 
@@ -287,8 +273,11 @@ def read_json(path: Path, *, what: str, limit_bytes: int = JSON_LIMIT_BYTES) -> 
     return record
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON object so that it is either whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
-    partial.replace(path)
+def write_json(path: Path, record: Mapping[str, Any], *, replace: bool = True) -> None:
+    """Write a JSON object so that it is either whole or not there; an older one is replaced unless that is not meant.
+
+    Raises:
+        OutputExists: `path` is there, and `replace` is not set.
+    """
+    with whole_file(path, replace=replace) as partial:
+        partial.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")

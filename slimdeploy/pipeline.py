@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimdeploy._alone import LOCK, alone_at
+from slimdeploy._leftovers import sweep
 from slimdeploy._needs import require
 from slimdeploy.configs import FIGURES, ExportConfig, LatencyConfig, PruneConfig, share_of_pass
 from slimdeploy.errors import OutputExists, UsageError
@@ -20,14 +22,16 @@ from slimdeploy.lineage import (
     config_dict,
     file_input,
     fingerprint,
+    finish_resumable,
     partial_of,
     read_run,
     with_defaults,
     write_json,
 )
+from slimdeploy.outputs import whole_folder
 from slimdeploy.recipes import Recipe
 from slimdeploy.records import Report
-from slimdeploy.stages._training import TAUGHT, TUNED, unfinished_fingerprint
+from slimdeploy.stages._training import LOCK_TIMEOUT_S, TAUGHT, TUNED, unfinished_fingerprint
 from slimdeploy.targets import alignment_for, load_target
 
 if TYPE_CHECKING:
@@ -74,19 +78,29 @@ def run_recipe(recipe: Recipe, out: Path, *, trust: bool = False) -> Report:
         SlimdeployError: whatever stopped a stage; earlier stages stay whole.
     """
     require("train")
-    _open_folder(recipe, out)
-    way = Way(recipe, lambda step: ensure(step, out), trust=trust)
-    models = way.checkpoints()
-    exports = way.exports(models)
-    way.bench(exports)
-    return _write_report(out)
+    _require_recipes(out)
+    with alone_at(out / LOCK, wait_s=LOCK_TIMEOUT_S, busy=lambda: _busy(out)):
+        write_json(out / RECIPE_FILE, {"schema": 1, **config_dict(recipe)})
+        way = Way(recipe, lambda step: ensure(step, out), trust=trust)
+        models = way.checkpoints()
+        exports = way.exports(models)
+        way.bench(exports)
+        return _write_report(out)
 
 
-def _open_folder(recipe: Recipe, out: Path) -> None:
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / RECIPE_FILE).exists())):
+def _busy(out: Path) -> UsageError:
+    return UsageError(
+        f"another process runs a recipe in {out} now", wanted="a single one at a time",
+        do="wait until it ends, or name another folder with --out",
+    )  # fmt: skip
+
+
+def _require_recipes(out: Path) -> None:
+    """Raise OutputExists if a folder holds anything else than a recipe's outcome."""
+    sweep(out)
+    held = [path.name for path in out.iterdir()] if out.is_dir() else []
+    if (out.exists() and not out.is_dir()) or (set(held) - {LOCK} and RECIPE_FILE not in held):
         raise OutputExists(f"{out} exists and is no recipe's folder", do="name another with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / RECIPE_FILE, {"schema": 1, **config_dict(recipe)})
 
 
 def _write_report(out: Path) -> Report:
@@ -94,9 +108,8 @@ def _write_report(out: Path) -> Report:
     from slimdeploy.report.write import write_report
 
     report = report_from([out])
-    folder = out / REPORT
-    folder.mkdir(exist_ok=True)
-    write_report(report, folder)
+    with whole_folder(out / REPORT, replace=True) as folder:
+        write_report(report, folder)
     return report
 
 
@@ -263,6 +276,7 @@ def ensure(step: Step, root: Path) -> Path:
     An outcome of other settings is set aside, and taken back when its settings come back.
     """
     folder = root / step.folder
+    finish_resumable(folder)
     if _is_whole(folder, step):
         log.info("%s: whole already", step.folder)
         return folder
@@ -282,7 +296,10 @@ def ensure(step: Step, root: Path) -> Path:
 
 def _drop_unfinished(folder: Path, step: Step) -> None:
     """Remove an unfinished training of other settings; one of the same settings goes on."""
-    began = unfinished_fingerprint(folder)
+    try:
+        began = unfinished_fingerprint(folder)
+    except UsageError as error:  # nobody could go on with it
+        began = str(error)
     if began and began != fingerprint(step.stage, step.config, step.inputs):
         log.info("%s: an unfinished training with other settings is dropped", step.folder)
         shutil.rmtree(partial_of(folder))

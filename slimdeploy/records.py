@@ -145,7 +145,12 @@ class PlannedGroup:
     tied_to: str = ""
 
     def __post_init__(self) -> None:
-        if not self.kept or self.kept[-1] >= self.width or list(self.kept) != sorted(set(self.kept)):
+        if (
+            not self.kept
+            or self.kept[0] < 0
+            or self.kept[-1] >= self.width
+            or list(self.kept) != sorted(set(self.kept))
+        ):
             raise UsageError(f"group {self.name} keeps positions that are no increasing list in 0..{self.width - 1}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from slimdeploy._cores import usable_cores
+from slimdeploy._progress import Progress
 from slimdeploy.accuracy import coco
 from slimdeploy.accuracy.boxes import Scorer, Scores, Truths
 from slimdeploy.accuracy.lanes import Lease, in_order, open_lanes
+from slimdeploy.backends.artifacts import require_finite_weights
 from slimdeploy.backends.outputs import require_finite, require_layout
 from slimdeploy.backends.protocol import INPUT, OUTPUT, Session
 from slimdeploy.backends.registry import backend_for
@@ -21,14 +22,12 @@ from slimdeploy.board.boxes import Detections, Floats
 from slimdeploy.board.decode import decode
 from slimdeploy.board.letterbox import Placement, letterbox
 from slimdeploy.configs import ValConfig
-from slimdeploy.data.dataset import Dataset, label_path, read_labels
+from slimdeploy.data.dataset import Dataset
 from slimdeploy.data.images import read_image
 from slimdeploy.errors import DataError, UsageError
 from slimdeploy.records import Accuracy, Artifact, ModelSpec
 
 log = logging.getLogger("slimdeploy.accuracy")
-
-PROGRESS_S = 2.0
 
 
 def score(
@@ -55,6 +54,7 @@ def score(
     """
     require_detector(artifact)
     dataset.require_classes(artifact.spec.classes)
+    require_finite_weights(artifact)
     with open_lanes(backend_for(artifact, backend, trust=trust), artifact) as sessions:
         return evaluate(sessions, artifact.spec, dataset, config, name=Path(artifact.path).name, scorer=scorer)
 
@@ -76,7 +76,7 @@ def require_scorable(dataset: Dataset, split: str) -> None:
         DataError: an image or a row of labels is damaged, or there are no labels.
     """
     paths = dataset.images(split)
-    if not any([read_labels(label_path(path), dataset.classes) for path in paths]):
+    if not any([dataset.labels(path).boxes for path in paths]):
         raise _without_labels(dataset, split)
     with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in pool.map(lambda path: read_image(path).shape, paths):
@@ -124,12 +124,13 @@ def evaluate(
 
     detections: list[Detections] = []
     truths: list[Truths] = []
-    progress = _Progress(name, len(paths))
+    shown = name.replace("{", "{{").replace("}", "}}")
+    progress = Progress(log, f"{shown}: {{done}} of {{total}} images, {{rate:.1f}} a second", total=len(paths))
     for found in in_order(batches, sessions, look):
         for boxes, truth in found:
             detections.append(boxes)
             truths.append(truth)
-        progress.tell(len(truths))
+        progress.at(len(truths))
     if not any(len(truth.labels) for truth in truths):
         raise _without_labels(dataset, config.split)
     return _accuracy(scorer(detections, truths, config.max_det), truths, dataset, config.split)
@@ -151,21 +152,6 @@ def _accuracy(scores: Scores, truths: Sequence[Truths], dataset: Dataset, split:
     )
 
 
-class _Progress:
-    """Says now and then how far the evaluation is; a short one says nothing."""
-
-    def __init__(self, name: str, total: int) -> None:
-        self.name, self.total = name, total
-        self.started = self.told = time.perf_counter()
-
-    def tell(self, done: int) -> None:
-        now = time.perf_counter()
-        if now - self.told >= PROGRESS_S:
-            self.told = now
-            rate = done / (now - self.started)
-            log.info("%s: %d of %d images, %.1f a second", self.name, done, self.total, rate)
-
-
 def read_sample(path: Path, dataset: Dataset, into: Floats, *, labels: bool = True) -> tuple[Placement, Truths]:
     """Read an image into a detector's input, and its labels.
 
@@ -183,7 +169,7 @@ def read_sample(path: Path, dataset: Dataset, into: Floats, *, labels: bool = Tr
     """
     image = read_image(path)
     height, width = image.shape[:2]
-    rows = read_labels(label_path(path), dataset.classes) if labels else []
+    rows = dataset.labels(path).boxes if labels else ()
     boxes = np.array(rows, dtype=np.float64).reshape(-1, 5)
     centre, half = boxes[:, 1:3], boxes[:, 3:5] / 2
     xyxy = np.concatenate([centre - half, centre + half], axis=1) * [width, height, width, height]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import IO, Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +18,15 @@ from slimdeploy.accuracy.boxes import Scorer, Scores, Truths
 from slimdeploy.accuracy.visdrone_match import IOUS, mark
 from slimdeploy.board.boxes import Detections
 from slimdeploy.errors import UsageError
+from slimdeploy.files import MALFORMED, why_malformed
 
 FILE = "matches.npz"  # beside bench.json
+LIMIT_BYTES = 4 << 30  # unpacked; ten models on VisDrone's test split take some 100 MB
+_KINDS = {"image": "i", "labels": "i", "scores": "f", "hits": "u", "objects": "i", "truths": "U"}  # numpy's dtype.kind
+_MOST_LABELS, _MOST_OBJECTS = 1 << 15, 1 << 24
+_ZIP_ERRORS: tuple[type[Exception], ...] = (
+    OSError, EOFError, BadZipFile, zlib.error, struct.error, MemoryError, RuntimeError, SyntaxError, RecursionError,
+)  # fmt: skip
 BITS = np.arange(len(IOUS), dtype=np.uint16)
 
 
@@ -108,20 +118,52 @@ def load(path: Path) -> dict[str, Matches]:
         UsageError: the file is damaged.
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {
-                str(name): Matches(
-                    **{
-                        field.name: stored[f"{number}/{field.name}"]
-                        for field in fields(Matches)
-                        if field.name != "truths"
-                    },
-                    truths=str(stored[f"{number}/truths"]),
-                )
-                for number, name in enumerate(stored["names"])
-            }
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise UsageError(f"{path} is damaged: {error}", do="run the bench again") from error
+        with path.open("rb") as stream:
+            _require_small(stream)
+            with np.load(stream, allow_pickle=False) as stored:
+                return {str(name): _stored(stored, number) for number, name in enumerate(_names(stored["names"]))}
+    except (*MALFORMED, *_ZIP_ERRORS) as error:
+        raise UsageError(f"{path} is damaged: {why_malformed(error)}", do="run the bench again") from error
+
+
+def _require_small(stream: IO[bytes]) -> None:
+    with ZipFile(stream) as packed:
+        size = sum(one.file_size for one in packed.infolist())
+    if size > LIMIT_BYTES:
+        raise UsageError(f"it unpacks to {size:,} bytes", wanted=f"at most {LIMIT_BYTES:,}")
+    stream.seek(0)
+
+
+def _names(stored: npt.NDArray[Any]) -> list[str]:
+    if stored.ndim != 1 or stored.dtype.kind != "U" or len(set(stored.tolist())) < len(stored):
+        raise UsageError("its names are no list of different texts")
+    return [str(name) for name in stored]
+
+
+def _stored(stored: Mapping[str, npt.NDArray[Any]], number: int) -> Matches:
+    """Return the matches of one model after checking that their arrays fit together."""
+    arrays: dict[str, Any] = {field.name: stored[f"{number}/{field.name}"] for field in fields(Matches)}
+    for name, kind in _KINDS.items():
+        sides = 2 if name == "objects" else 0 if name == "truths" else 1
+        if arrays[name].ndim != sides or arrays[name].dtype.kind != kind:
+            raise UsageError(f"{number}/{name} has the form {arrays[name].dtype} {list(arrays[name].shape)}")
+    found = Matches(**(arrays | {"truths": str(arrays["truths"])}))
+    count, (images, classes) = len(found.image), found.objects.shape
+    fits = (
+        {len(found.labels), len(found.scores), len(found.hits)} == {count}
+        and bool(np.isfinite(found.scores).all())
+        and bool((np.diff(found.image) >= 0).all())
+        and _within(found.image, 0, images)
+        and _within(found.labels, 0, max(classes, _MOST_LABELS))
+        and _within(found.objects, 0, _MOST_OBJECTS)
+    )
+    if not fits:
+        raise UsageError(f"the arrays of model {number} do not fit together")
+    return found
+
+
+def _within(values: npt.NDArray[Any], low: int, high: int) -> bool:
+    return not values.size or bool(low <= int(values.min()) and int(values.max()) < high)
 
 
 def _match(found: Detections, truth: Truths, max_det: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16]]:

@@ -23,7 +23,8 @@ from slimdeploy.accuracy.coco import best_f1, fine_recalls
 from slimdeploy.accuracy.visdrone_match import IOUS, Found, Marked, match, outside
 from slimdeploy.board.boxes import Detections
 from slimdeploy.data import visdrone
-from slimdeploy.data.dataset import Dataset, beside
+from slimdeploy.data.dataset import Dataset
+from slimdeploy.data.labels import beside
 from slimdeploy.data.visdrone import CATEGORY, CLASSES, HEIGHT, REGION, SCORE, Rows
 from slimdeploy.errors import DataError
 

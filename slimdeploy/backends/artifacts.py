@@ -49,6 +49,15 @@ def _read_onnx(path: Path) -> Artifact:
     )
 
 
+def require_finite_weights(artifact: Artifact) -> None:
+    """Raise ArtifactError for an .onnx whose weights hold NaN or infinity, before it is scored or timed."""
+    if artifact.format != "onnx":
+        return
+    with needs("onnx"):
+        from slimdeploy.backends import onnx_check, onnx_graph
+    onnx_check.require_finite(onnx_graph.load_graph(Path(artifact.path)), Path(artifact.path))
+
+
 def _read_checkpoint(path: Path, imgsz: tuple[int, int], *, trust: bool) -> Artifact:
     with needs("train"):
         from slimdeploy.yolo import checkpoint, macs

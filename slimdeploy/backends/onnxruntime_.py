@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as foreign
 from slimdeploy._cores import usable_cores
 from slimdeploy.backends.protocol import Tensors
 from slimdeploy.errors import ArtifactError, MissingDependency
+from slimdeploy.files import MALFORMED
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Artifact, LayerTime
 
 _KERNEL = "_kernel_time"  # what ONNX Runtime's profiler adds to the name of a node
@@ -65,13 +66,16 @@ class OnnxRuntime:
         """Return the mean time of each node over some calls, in the order that they run; the first call is left out."""
         options = _options(threads or usable_cores())
         options.enable_profiling = True
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = self._load(artifact, options)
-            for _ in range(calls + 1):
-                session.run(None, dict(feeds))
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        return _layer_times(events)
+            try:
+                for _ in range(calls + 1):
+                    session.run(None, dict(feeds))
+                events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8", errors="replace"))
+                return _layer_times(events)
+            except (*_REFUSALS, *MALFORMED) as error:
+                raise ArtifactError(f"{artifact.path} cannot be profiled: {_first_line(error)}") from error
 
     def _load(self, artifact: Artifact, options: Any) -> Any:
         if not Path(artifact.path).is_file():

@@ -20,8 +20,12 @@ class OpenVinoSession:
     """An infer request of a compiled model; a model that is opened once has a single one."""
 
     def __init__(self, compiled: Any, path: str) -> None:
-        self._request, self._path = compiled.create_infer_request(), path
-        self._outputs = {port: port.get_any_name() for port in compiled.outputs}
+        self._path = path
+        try:
+            self._request = compiled.create_infer_request()
+            self._outputs = {port: port.get_any_name() for port in compiled.outputs}
+        except _REFUSALS as error:
+            raise ArtifactError(f"{path} does not run in OpenVINO: {_last_line(error)}") from error
 
     def run(self, feeds: Tensors) -> Tensors:
         """Return the outputs by name; see `protocol.Session`."""
@@ -61,10 +65,14 @@ class OpenVino:
         compiled = self._compile(artifact, _settings(threads or usable_cores()) | {"PERF_COUNT": True})
         widths = {node.get_friendly_name(): _width(node) for node in compiled.get_runtime_model().get_ordered_ops()}
         request = compiled.create_infer_request()
-        request.infer(feeds)
         taken: dict[str, tuple[str, list[float]]] = {}
-        for _ in range(calls):
-            request.infer(feeds)
+        for call in range(calls + 1):
+            try:
+                request.infer(feeds)
+            except _REFUSALS as error:
+                raise ArtifactError(f"{artifact.path} does not run in OpenVINO: {_last_line(error)}") from error
+            if not call:
+                continue
             for node in request.profiling_info:
                 if (seconds := node.real_time.total_seconds()) > 0:  # a node that was folded away took no time
                     taken.setdefault(node.node_name, (node.node_type, []))[1].append(seconds)

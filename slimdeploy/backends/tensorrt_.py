@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from slimdeploy.board.sessions import Engines
 from slimdeploy.board.tensorrt_session import TensorRTSession, open_engine
 from slimdeploy.board.trtexec import Files
 from slimdeploy.errors import ArtifactError, MissingDependency
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Artifact, LayerTime
 
 NAME = "tensorrt"
@@ -76,7 +76,7 @@ class TensorRt:
     def profile(self, artifact: Artifact, feeds: Tensors, *, threads: int, calls: int) -> list[LayerTime]:
         """Return the mean time of each layer over some calls, by trtexec and its own input."""
         shapes = {INPUT: _shape(artifact)} if artifact.spec.dynamic_batch else {}
-        with tempfile.TemporaryDirectory() as folder, _as_ours():
+        with scratch_folder() as folder, _as_ours():
             place = Path(folder)
             files = Files(
                 onnx=Path(artifact.path), engine=place / "model.engine", timing_cache=place / "timing", shapes=shapes

@@ -80,7 +80,7 @@ def parse(told: Any, layers: Any = None) -> tuple[LayerTime, ...]:
             )
             for entry in entries
         )
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise ArtifactError(
             f"this is no profile of trtexec: {error!r}", wanted="what trtexec --exportProfile=FILE writes"
         ) from error
@@ -89,7 +89,7 @@ def parse(told: Any, layers: Any = None) -> tuple[LayerTime, ...]:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"trtexec wrote no {path.name}: {error}", wanted="TensorRT 8.5 or newer") from error
 
 

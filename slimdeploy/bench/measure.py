@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slimdeploy._progress import Progress
+from slimdeploy.backends.artifacts import require_finite_weights
 from slimdeploy.bench.course import Course, turn_counts
 from slimdeploy.bench.environment import environment, state
 from slimdeploy.bench.power import PowerLog, Window, meters
@@ -16,8 +18,6 @@ from slimdeploy.bench.process import Worker
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import DeviceError, UsageError
 from slimdeploy.records import END_TO_END, INFERENCE, Artifact, LayerTime, Measurement, Offered, Power
-
-PROGRESS_S = 2.0
 
 log = logging.getLogger("slimdeploy.bench")
 
@@ -88,6 +88,8 @@ def measure_all(
     names = [name for name, _ in artifacts]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"the models to measure are called {names}", wanted="one or more, each with its own name")
+    for _, artifact in artifacts:
+        require_finite_weights(artifact)
     known = environment()
     with contextlib.ExitStack() as closing:
         power = closing.enter_context(PowerLog(meters()))
@@ -144,14 +146,11 @@ def _rest(config: BenchConfig, power: PowerLog) -> Window:
 
 
 def _take_turns(courses: Sequence[Course], config: BenchConfig, scopes: Sequence[str]) -> None:
-    started = told = time.perf_counter()
+    far = Progress(log, "round {done} of {total}, about {left_s:.0f} s left", total=config.rounds)
     for number, count in enumerate(turn_counts(config), start=1):
         for scope in scopes:
             _each(courses, "", Course.take_turn, scope, count)
-        now = time.perf_counter()
-        if now - told >= PROGRESS_S and number < config.rounds:
-            told, left_s = now, (now - started) / number * (config.rounds - number)
-            log.info("round %d of %d, about %.0f s left", number, config.rounds, left_s)
+        far.at(number)
 
 
 def _measured(course: Course, known: dict[str, object], power: PowerLog, idle: Window) -> Measured:

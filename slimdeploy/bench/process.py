@@ -78,7 +78,10 @@ class Worker:
             raise self._failure(f"gave no answer to {do!r} within {limit_s:g} s")
         if not line:
             raise self._failure(f"died with {_ending(self._process.wait())} at {do!r}")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = dict(json.loads(line))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._failure(f"gave no answer that can be read to {do!r}") from error
         if "error" in answer:
             raise _raised(answer)
         return answer

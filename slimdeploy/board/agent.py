@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from slimdeploy.board.errors import INTERRUPTED_EXIT_CODE, AgentError, DeviceError
+from slimdeploy.board.errors import INTERRUPTED_EXIT_CODE, TERMINATED_EXIT_CODE, AgentError, DeviceError, UsageError
 from slimdeploy.board.machine import Machine, this_machine
 from slimdeploy.board.release_verbs import add_release_verbs
+from slimdeploy.board.text import printable_lines
 
 ENGINES = "engines"  # below the bundle, unless --cache names another folder
 
@@ -19,27 +23,95 @@ Outcome = Mapping[str, Any]
 Verb = Callable[[argparse.Namespace, Machine], "tuple[Outcome, str]"]
 
 
+# Verbs whose work is done, and stays, where only their last words cannot be written.
+MAKERS = ("build", "receive", "activate", "rollback", "prune", "service")
+
+
+class Terminated(BaseException):
+    """The system asks the agent to end: what it writes is finished, and what it changed is put back."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb, print its outcome and return the exit code."""
+    stdout_is_closed = _open_standard_streams()
     arguments = _parser().parse_args(argv)
     try:
-        outcome, text = arguments.verb(arguments, this_machine(os.environ))
+        return _run_verb(arguments, stdout_is_closed=stdout_is_closed)
+    except (KeyboardInterrupt, Terminated) as ended:
+        interrupted = isinstance(ended, KeyboardInterrupt)
+        sys.stderr.write(f"agent: {'interrupted' if interrupted else 'terminated'}\n")
+        return INTERRUPTED_EXIT_CODE if interrupted else TERMINATED_EXIT_CODE
     except AgentError as error:
-        return _told(error, as_json=arguments.json)
-    except KeyboardInterrupt:
-        sys.stderr.write("agent: interrupted\n")
-        return INTERRUPTED_EXIT_CODE
+        failed = error
+    except BrokenPipeError:
+        failed = AgentError("nobody reads the output any more")
     except OSError as error:
-        return _told(DeviceError(f"the system refused: {error}"), as_json=arguments.json)
-    sys.stdout.write((json.dumps(outcome) if arguments.json else text) + "\n")
-    return 0
+        failed = DeviceError(f"the system refused: {error}")
+    _written(json.dumps(failed.as_json()) if arguments.json else "")
+    sys.stderr.write(f"agent: {failed}\n")
+    return failed.exit_code
 
 
-def _told(error: AgentError, *, as_json: bool) -> int:
-    if as_json:
-        sys.stdout.write(json.dumps(error.as_json()) + "\n")
-    sys.stderr.write(f"agent: {error}\n")
-    return error.exit_code
+def _run_verb(arguments: argparse.Namespace, *, stdout_is_closed: bool) -> int:
+    if stdout_is_closed and arguments.name == "run" and arguments.out is None:
+        raise UsageError("stdout is closed", wanted="somewhere to write to", do="name a file with --out")
+    with _ending_in_order():
+        outcome, text = arguments.verb(arguments, this_machine(os.environ))
+    shown = json.dumps(outcome) if arguments.json else printable_lines(text)
+    wrong = "stdout is closed" if stdout_is_closed else _written(shown)
+    if not wrong:
+        return 0
+    done = arguments.name in MAKERS or getattr(arguments, "out", None) is not None
+    sys.stderr.write(f"agent: {'done, but ' if done else ''}the outcome cannot be written: {wrong}\n")
+    return 0 if done else AgentError.exit_code
+
+
+def _written(text: str) -> str:
+    """Write a line to stdout; return why that failed, or "". Afterwards nothing is left that could fail at the end."""
+    try:
+        sys.stdout.write(f"{text}\n" if text else "")
+        sys.stdout.flush()
+        return ""
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error.strerror or str(error)
+
+
+def _open_standard_streams() -> bool:
+    """Let stdin, stdout and stderr be open, so that no file takes their place; return whether stdout was closed."""
+    closed = sys.stdout is None
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    if closed:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as above
+    return closed
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Turn the first SIGTERM or SIGHUP into Terminated; further ones do not stop what is put in order then."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+    def end(_number: int, _frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,7 +143,7 @@ def _with_wishes(parser: argparse.ArgumentParser) -> None:
 
 def _add(verbs: Any, name: str, verb: Verb, what: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
-    parser.set_defaults(verb=verb)
+    parser.set_defaults(verb=verb, name=name)
     parser.add_argument("--bundle", type=Path, default=_own_folder(), metavar="DIR", help="the bundle's folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     return parser

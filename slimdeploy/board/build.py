@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from slimdeploy.board import trtexec, whole
 from slimdeploy.board.errors import SCHEMA, ArtifactError, DeviceError, MissingDependency
 from slimdeploy.board.tensorrt_calls import Request, build_plan
+from slimdeploy.board.text import SHOWN, one_line
 
 if TYPE_CHECKING:
     from slimdeploy.board.bundle import Bundle
@@ -56,10 +57,15 @@ def build(bundle: Bundle, engines: Engines) -> dict[str, Any]:
     Raises:
         ArtifactError: the graph is altered, or the runtime does not take it.
         DeviceError: the build fails.
-        MissingDependency: the board has no runtime.
+        MissingDependency: the board has no runtime, or lacks TensorRT, which the bundle's target runs, and no other
+            runtime was named.
     """
     started_s = time.perf_counter()
-    built = _with_tensorrt(bundle, engines) if _has_tensorrt(engines) else _with_onnxruntime(bundle, engines)
+    if _has_tensorrt(engines):
+        built = _with_tensorrt(bundle, engines)
+    else:
+        _require_no_tensorrt(bundle, engines)
+        built = _with_onnxruntime(bundle, engines)
     return {
         "schema": SCHEMA,
         "simulated": engines.machine.simulated,
@@ -113,6 +119,18 @@ def _has_tensorrt(engines: Engines) -> bool:
         if engines.machine.program("trtexec") is None:
             raise
         return True
+
+
+def _require_no_tensorrt(bundle: Bundle, engines: Engines) -> None:
+    """Raise MissingDependency where TensorRT is to run the bundle, unless another runtime was named."""
+    target = bundle.manifest.get("target")
+    if not engines.runtime and isinstance(target, dict) and target.get("runtime") == "tensorrt":
+        board = target.get("title") or target.get("name")
+        raise MissingDependency(
+            f"the bundle is for {board}, whose runtime is TensorRT, and this Python has no tensorrt",
+            wanted="the tensorrt module, as JetPack brings it",
+            do="install python3-libnvinfer (JetPack), or name another runtime: --runtime onnxruntime",
+        )
 
 
 def _with_onnxruntime(bundle: Bundle, engines: Engines) -> dict[str, Any]:
@@ -175,15 +193,15 @@ def _run_trtexec(engines: Engines, key: Key, files: trtexec.Files) -> None:
             argv,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             timeout=TRTEXEC_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DeviceError(f"trtexec did not end: {error}") from error
     if ended.returncode != 0 or not files.engine.is_file():
-        errors = [line for line in ended.stdout.splitlines() if "[E]" in line] or ended.stdout.splitlines()[-1:]
-        raise DeviceError(f"trtexec could not build the engine: {errors[0] if errors else 'no word why'}")
+        lines = ended.stdout.decode("utf-8", "replace").strip().split("\n")
+        reason = next((line for line in lines if "[E]" in line), lines[-1])
+        raise DeviceError(f"trtexec could not build the engine: {one_line(reason, SHOWN) or 'no word why'}")
 
 
 def _key(bundle: Bundle, graph: Path, engines: Engines, tensorrt: str, gpu: str) -> Key:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from slimdeploy.board import whole
 from slimdeploy.board.errors import ArtifactError, UsageError
+from slimdeploy.board.names import wrong_names
+
+LONGEST_SIDE = 1 << 16  # of an input, in pixels or images
 
 
 @dataclass(frozen=True)
@@ -91,17 +94,62 @@ def read_bundle(folder: Path, graph: str = "") -> Bundle:
 
 
 def _require(manifest: Mapping[str, Any], path: Path) -> None:
-    """Raise ArtifactError unless a manifest has the parts that are used here."""
-    try:
-        shape, model = manifest["input"]["shape"], manifest["model"]
-        whole = (
-            len(shape) == 4
-            and all(isinstance(side, int) and side > 0 for side in shape)
-            and all(isinstance(model[name], str) for name in ("file", "precision", "task"))
-            and isinstance(model["classes"], list)
-            and isinstance(manifest["files"], dict)
+    """Raise ArtifactError unless a manifest has the parts that are used here, each of its type."""
+    wrong = next((name for name, holds in _PARTS.items() if not holds(manifest.get(name, _OPTIONAL.get(name)))), "")
+    if wrong:
+        raise ArtifactError(
+            f"{path} lacks what feeds the model: {wrong} is missing or damaged",
+            wanted="a whole manifest",
+            do="export it again",
         )
-    except (KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise ArtifactError(f"{path} lacks what feeds the model", wanted="a whole manifest", do="export it again")
+    said = wrong_names(manifest["model"]["classes"])
+    if said:
+        raise ArtifactError(f"{path}: {said}", wanted="different class names, each in one line", do="export it again")
+
+
+def _is_input(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("name", ""), str):
+        return False
+    shape = value.get("shape")
+    return isinstance(shape, list) and len(shape) == 4 and all(map(_is_side, shape))
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LONGEST_SIDE
+
+
+def _is_model(value: Any) -> bool:
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in ("file", "precision", "task")):
+        return False
+    classes = value.get("classes")
+    return isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+
+
+def _are_graphs(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and isinstance(one.get("file"), str) and isinstance(one.get("precision"), str)
+        for one in value
+    )
+
+
+def _is_recommendation(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("file", ""), str)
+
+
+def _are_limits(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(one, (int, float)) and not isinstance(one, bool) and one > 0 for one in value.values()
+    )
+
+
+_OPTIONAL: Mapping[str, Any] = {"graphs": [], "recommendation": {}, "target": {}, "limits": {}}  # what absence means
+
+
+_PARTS: Mapping[str, Callable[[Any], bool]] = {
+    "input": _is_input,
+    "model": _is_model,
+    "graphs": _are_graphs,
+    "recommendation": _is_recommendation,
+    "target": lambda value: isinstance(value, dict),
+    "limits": _are_limits,
+}

@@ -69,7 +69,7 @@ def _compared(head: Floats, bundle: Bundle, graph: str) -> tuple[Agreement, Gold
         return compare(head, golden), golden
     try:
         rows = read_rows(read_record(bundle, graph))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged: {error}", do="export it again") from error
     return compare_rows(head, rows), rows
 

@@ -16,6 +16,7 @@ from slimdeploy.board.text import one_line
 
 SCHEMA = 1  # of every JSON object that the agent prints
 INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells expect
+TERMINATED_EXIT_CODE = 143  # 128 + SIGTERM
 
 
 class AgentError(Exception):

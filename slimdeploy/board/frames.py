@@ -19,6 +19,7 @@ STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
 _NUMBER = re.compile(r"[0-9]{1,6}\Z")  # of a camera
 RETRY_S = 0.5  # between two tries to open a camera that went away
 SILENT_S = 10.0  # after which a camera that gives nothing is told of
+MOST_FRAMES = 1e9  # a file that announces more does not know
 CLOSE_S = 5.0  # for the last read of a camera that hangs; OpenCV itself gives up a stream after 30 s
 
 
@@ -45,11 +46,13 @@ class Source:
         name: as given.
         live: whether frames come at their own pace, so that old ones are dropped and not waited for.
         frames: gives the frames; of a live source it ends when the camera goes away, and can be asked again.
+        announced: how many frames a file says that it has, or 0 where it does not.
     """
 
     name: str
     live: bool
     frames: Callable[[], Iterator[Frame]]
+    announced: int = 0
 
 
 def is_live(given: str) -> bool:
@@ -81,14 +84,19 @@ def open_source(given: str) -> Source:
         images = sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGES)
         if not images:
             raise UsageError(f"no images in {path}", wanted=f"files ending in {', '.join(IMAGES)}")
-        return Source(given, False, lambda: _images(cv2, images))
+        return Source(given, False, lambda: _images(cv2, images), len(images))
     if not path.is_file():
         raise UsageError(f"no source {given}", wanted="a folder, a file, a camera's number, an address or a pipeline")
     if path.suffix.lower() in IMAGES:
         return Source(given, False, lambda: _images(cv2, [path]))
-    if not cv2.VideoCapture(given).isOpened():
+    capture = cv2.VideoCapture(given)
+    if not capture.isOpened():
         raise UsageError(f"{path} does not open as a video", wanted="a file that OpenCV reads")
-    return Source(given, False, lambda: _captured(cv2, path.name, given))
+    announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    capture.release()
+    return Source(
+        given, False, lambda: _captured(cv2, path.name, given), int(announced) if 0 < announced < MOST_FRAMES else 0
+    )
 
 
 class Latest:

@@ -110,6 +110,8 @@ def read_golden(bundle: Bundle, graph: str = "") -> Golden:
             labels=np.array(told["classes"], dtype=np.int64),
         )
         limits = told["tolerance"]
+        if not len(boxes.xyxy) == len(boxes.scores) == len(boxes.labels):
+            raise ValueError("boxes, scores and classes differ in number")
         return Golden(
             image=image,
             boxes=boxes,
@@ -119,7 +121,7 @@ def read_golden(bundle: Bundle, graph: str = "") -> Golden:
             box_px=float(limits["box_px"]),
             score=float(limits["score"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged: {error}", do="export it again") from error
 
 
@@ -172,7 +174,7 @@ def _only(boxes: Detections, chosen: np.ndarray) -> Detections:
 def _image(stream: BinaryIO, bundle: Bundle) -> Pixels:
     try:
         image = np.asarray(np.load(stream, allow_pickle=False))
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, OverflowError, MemoryError) as error:
         raise ArtifactError(f"{INPUT} of {bundle.folder} is damaged: {error}", do="export it again") from error
     if image.shape != (*bundle.imgsz, 3) or image.dtype != np.uint8:
         raise ArtifactError(f"{INPUT} of {bundle.folder} is no image of the input's size", do="export it again")
@@ -183,8 +185,12 @@ def read_record(bundle: Bundle, graph: str = "") -> Mapping[str, Any]:
     """Return what must be found in the golden input by a graph; where nothing is told of it, by the model's own."""
     try:
         told = json.loads(bundle.file(EXPECTED).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged: {error}", do="export it again") from error
     if not isinstance(told, dict) or told.get("schema") != SCHEMA:
         raise ArtifactError(f"{EXPECTED} of {bundle.folder} is of another schema", wanted=f"schema {SCHEMA}")
-    return dict(told.get(BY_GRAPH, {}).get(graph, told))
+    by_graph = told.get(BY_GRAPH, {})
+    record = by_graph.get(graph, told) if isinstance(by_graph, dict) else None
+    if not isinstance(record, dict):
+        raise ArtifactError(f"{EXPECTED} of {bundle.folder} is damaged: {BY_GRAPH} is no table", do="export it again")
+    return record

@@ -39,7 +39,7 @@ JETPACK_OF = {
     "32.7.1": "4.6.1",
     "32.6.1": "4.6",
 }
-_RELEASE = re.compile(r"R(\d+).*?REVISION:\s*([\d.]+)")
+_RELEASE = re.compile(r"R([0-9]{1,4})(?![0-9])[^\n]{0,200}?REVISION:\s*([0-9.]{1,20})(?![0-9.])")
 
 
 def l4t_of(release: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Mapping
 
 from slimdeploy.board.errors import DeviceError
+from slimdeploy.board.text import SHOWN, one_line
 
 ROOT_VARIABLE = "SLIMDEPLOY_BOARD_ROOT"  # names a recorded root; whatever is read there is marked as simulated
 PROGRAM_FOLDERS = ("usr/bin", "usr/sbin", "usr/local/bin", "usr/src/tensorrt/bin", "bin", "sbin")
@@ -56,15 +57,15 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
                 timeout=timeout_s,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DeviceError(f"{name} did not answer: {error}") from error
+        said = ended.stdout.decode("utf-8", "replace")
         if ended.returncode != 0:
-            raise DeviceError(f"{name} {' '.join(arguments)} failed: {_last_line(ended.stdout)}", do="run it as root")
-        return str(ended.stdout)
+            raise DeviceError(f"{name} {' '.join(arguments)} failed: {_last_line(said)}", do="run it as root")
+        return said
 
 
 def this_machine(environment: Mapping[str, str]) -> Machine:
@@ -73,4 +74,4 @@ def this_machine(environment: Mapping[str, str]) -> Machine:
 
 
 def _last_line(text: str) -> str:
-    return (text.strip() or "no word").splitlines()[-1]
+    return one_line((text.strip() or "no word").split("\n")[-1], SHOWN)

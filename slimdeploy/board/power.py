@@ -13,7 +13,8 @@ from slimdeploy.board.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     from slimdeploy.board.machine import Machine
 
-_MODE = re.compile(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)")
+_MODE = re.compile(r"POWER_MODEL\s+ID=([0-9]{1,6})\s+NAME=(\S+)")
+_NUMBER = re.compile(r"[0-9]{1,6}\Z")
 SWITCH_S = 60.0
 
 
@@ -28,10 +29,10 @@ def current_mode(machine: Machine) -> int:
     Raises:
         DeviceError: the board has no nvpmodel, or it tells no number.
     """
-    lines = machine.ask("nvpmodel", "-q").split()
-    if not lines or not lines[-1].isdigit():
+    words = machine.ask("nvpmodel", "-q").split()
+    if not words or not _NUMBER.match(words[-1]):
         raise DeviceError("nvpmodel -q tells no mode", wanted="its number in the last line")
-    return int(lines[-1])
+    return int(words[-1])
 
 
 @contextlib.contextmanager

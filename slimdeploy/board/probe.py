@@ -20,10 +20,11 @@ from slimdeploy.board import jetpack
 from slimdeploy.board.errors import SCHEMA
 from slimdeploy.board.machine import Machine
 from slimdeploy.board.telemetry import read_gpu_clock, read_power_mode
+from slimdeploy.board.text import printable
 
 PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "opencv-python", "opencv-python-headless")
-_PART = re.compile(r"p\d{4}-\d{4}")
-_DPKG = r"^Package: {name}\n(?:.+\n)*?Version: ([\d.]+)"
+_PART = re.compile(r"p[0-9]{4}-[0-9]{4}")
+_DPKG = r"^Package: {name}\n(?:.+\n)*?Version: ([0-9.]{{1,30}})"
 
 
 def probe(machine: Machine, folder: Path) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def tensorrt(machine: Machine) -> dict[str, Any]:
 
 def cuda(machine: Machine) -> str | None:
     """Return the version of the CUDA toolkit or of its runtime library."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         return str(json.loads(machine.text("usr/local/cuda/version.json") or "")["cuda"]["version"])
     return _dpkg(machine, r"cuda-cudart-[\d-]+")
 
@@ -100,7 +101,7 @@ def gpu_clock(machine: Machine) -> dict[str, Any] | None:
 def memory(machine: Machine) -> dict[str, int | None]:
     """Return memory in MiB: all of it, and what programs can still take."""
     text = machine.text("proc/meminfo") or ""
-    found = dict(re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE))
+    found = dict(re.findall(r"^(\w+):\s+([0-9]{1,15}) kB", text, re.MULTILINE))
     names = {"total_mib": "MemTotal", "available_mib": "MemAvailable"}
     return {name: int(found[key]) // 1024 if key in found else None for name, key in names.items()}
 
@@ -133,7 +134,7 @@ def as_text(facts: dict[str, Any]) -> str:
         "Python": facts["python"] + "".join(f", {name} {version}" for name, version in facts["packages"].items()),
         "clock": facts["time_utc"],
     }
-    return "\n".join(f"{name + ':':<11} {value}" for name, value in lines.items() if value)
+    return "\n".join(f"{name + ':':<11} {printable(str(value))}" for name, value in lines.items() if value)
 
 
 def _dpkg(machine: Machine, name: str) -> str | None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, TextIO
 import numpy as np
 
 from slimdeploy.board.decode import decode
-from slimdeploy.board.errors import SCHEMA, ArtifactError, UsageError
-from slimdeploy.board.frames import Frame, Latest, leave_cores_to_the_engine, open_source
+from slimdeploy.board.errors import SCHEMA, AgentError, ArtifactError, DeviceError, UsageError
+from slimdeploy.board.frames import CLOSE_S, Frame, Latest, Source, leave_cores_to_the_engine, open_source
 from slimdeploy.board.letterbox import Placement, letterbox
 from slimdeploy.board.sessions import open_session
+from slimdeploy.board.text import printable
 
 if TYPE_CHECKING:
     from slimdeploy.board.boxes import Detections, Floats
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 BUFFERS = 2  # one that the engine reads, one that is filled meanwhile
 WAIT_S = 0.1  # between looks at whether another thread stopped
+FEWER = 0.02  # share of a video's frames, and at least FEWER_FRAMES, that it may announce and not have
+FEWER_FRAMES = 2
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ def run(bundle: Bundle, engines: Engines, source: str, wishes: Wishes, out: Text
     """Write a JSON line for each frame of a source, and return how it went as a JSON-ready object.
 
     Raises:
+        AgentError: a video ended before the frames that it announces.
         ArtifactError: the model or its engine is missing or damaged, or takes several images a call.
+        DeviceError: a camera gave no frame.
         MissingDependency: OpenCV, or a runtime, is missing.
         UsageError: there is no such source, or an image of it does not decode.
     """
@@ -85,13 +90,16 @@ def run(bundle: Bundle, engines: Engines, source: str, wishes: Wishes, out: Text
     session = open_session(bundle, engines)
     frames: Iterable[Frame] = Latest(opened, wishes.patience_s, _tell) if opened.live else opened.frames()
     writer = _Writer(bundle, wishes, out, lambda: getattr(frames, "dropped", 0))
+    pipeline = _Pipeline(session, bundle.imgsz, writer.write)
     try:
-        _Pipeline(session, bundle.imgsz, writer.write).follow(frames, wishes.frames)
+        pipeline.follow(frames, wishes.frames)
     finally:
         if isinstance(frames, Latest):
             frames.close()
+        pipeline.close()
         writer.close()
         session.close()
+    _require_frames(opened, writer.count, wishes)
     seconds = time.perf_counter() - began_s
     return {
         "schema": SCHEMA,
@@ -104,6 +112,23 @@ def run(bundle: Bundle, engines: Engines, source: str, wishes: Wishes, out: Text
         "first_frame_s": None if writer.first_s is None else round(writer.first_s - began_s, 3),
         "frames_per_s": round(writer.rate(), 2),
     }
+
+
+def _require_frames(source: Source, count: int, wishes: Wishes) -> None:
+    """Raise unless a source gave the frames that it has, as far as they were asked for."""
+    if source.live and count == 0:
+        raise DeviceError(
+            f"{source.name} gave no frame within {wishes.patience_s:g} s",
+            wanted="a camera, a stream or a pipeline that gives frames",
+            do="check that it is on, or allow more with --patience",
+        )
+    wanted = min(source.announced, wishes.frames or source.announced)
+    if not source.live and (count == 0 or wanted - count > max(FEWER_FRAMES, FEWER * wanted)):
+        raise AgentError(
+            f"{source.name} ended after {count} of {source.announced} frames",
+            wanted="a video that is whole",
+            do="copy it again; what was found in the frames before is written",
+        )
 
 
 def as_text(result: dict[str, Any]) -> str:
@@ -125,17 +150,24 @@ class _Pipeline:
         self._done: queue.Queue[_Work | None] = queue.Queue(1)
         self._over = threading.Event()
         self._errors: list[BaseException] = []
+        self._preparing: threading.Thread | None = None
+
+    def close(self) -> None:
+        """Wait for a frame that is being read: a process that ends within OpenCV's code is aborted."""
+        if self._preparing is not None:
+            self._preparing.join(CLOSE_S)
 
     def follow(self, frames: Iterable[Frame], most: int) -> None:
         """Work until the frames end, or `most` of them are done."""
         for _ in range(BUFFERS):
             self._free.put(np.empty((1, 3, *self._imgsz), dtype=np.float32))
-        threads = [self._start(self._prepare, frames, most), self._start(self._finish)]
+        self._preparing = self._start(self._prepare, frames, most)
+        finishing = self._start(self._finish)
         try:
             self._infer()
         finally:
             self._put(self._done, None)
-            threads[1].join()
+            finishing.join()
             self._over.set()
         if self._errors:
             raise self._errors[0]
@@ -204,6 +236,13 @@ class _Writer:
     def write(self, work: _Work) -> None:
         """Write one frame down."""
         wishes = self._wishes
+        scores = work.head.shape[0] - 4
+        if scores != len(self._classes):
+            raise ArtifactError(
+                f"the network gives {scores} scores a box, and the bundle names {len(self._classes)} classes",
+                wanted="a name for each",
+                do="export it again",
+            )
         found = decode(work.head, conf=wishes.conf, iou=wishes.iou, max_det=wishes.max_det, multi_label=False)
         xyxy = work.placement.to_original(found.xyxy)
         self._last_s = time.perf_counter()
@@ -257,4 +296,4 @@ class _Writer:
 
 
 def _tell(what: str) -> None:
-    sys.stderr.write(f"agent: {what}\n")
+    sys.stderr.write(f"agent: {printable(what)}\n")

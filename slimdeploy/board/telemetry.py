@@ -36,12 +36,18 @@ GPU_CLOCKS = (
     "sys/devices/platform/*.gpu/devfreq_dev",
 )
 
-_RAIL = re.compile(r"(?<!\S)([A-Za-z]\w*)\s+(\d+)(?:mW)?/\d+(?:mW)?(?:/\d+(?:mW)?)?(?!\S)")
-_TEMPERATURE = re.compile(r"(?<!\S)(\w+)@(-?\d+(?:\.\d+)?)C(?:/-?\d+(?:\.\d+)?C)?(?!\S)")
-_CLOCK = r"(?<!\S){name} (?:(?P<load>\d+)%)?(?:@\[?(?P<mhz>\d+(?:,\d+)*)\]?)?(?!\S)"
-_GPU = re.compile(_CLOCK.format(name="GR3D_FREQ"))
-_EMC = re.compile(_CLOCK.format(name="EMC_FREQ"))
-_MODE = re.compile(r"pmode:(\d+)")
+# Numbers are of ASCII digits and few: longer ones are no reading of any board.
+_RAIL = re.compile(r"(?<!\S)([A-Za-z]\w{0,63})\s+(\d{1,9})(?:mW)?/\d{1,9}(?:mW)?(?:/\d{1,9}(?:mW)?)?(?!\S)", re.ASCII)
+_TEMPERATURE = re.compile(r"(?<!\S)(\w{1,64})@(-?\d{1,6}(?:\.\d{1,9})?)C(?:/-?\d{1,6}(?:\.\d{1,9})?C)?(?!\S)", re.ASCII)
+_CLOCK = r"(?<!\S){name} (?:(?P<load>\d{{1,6}})%)?(?:@\[?(?P<mhz>\d{{1,9}}(?:,\d{{1,9}})*)\]?)?(?!\S)"
+_GPU = re.compile(_CLOCK.format(name="GR3D_FREQ"), re.ASCII)
+_EMC = re.compile(_CLOCK.format(name="EMC_FREQ"), re.ASCII)
+_MODE = re.compile(r"pmode:(\d{1,6})(?!\d)", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?\Z", re.ASCII)
+_LINE_LIMIT_BYTES = 8192  # of tegrastats, far above what any board writes
+_TEXT_LIMIT_BYTES = 1 << 20  # of a system's file
+_LATE = 10  # intervals without a line, and at least STALE_S, after which the last one no longer counts
+STALE_S = 2.0
 _MODE_NAME = r"POWER_MODEL\s+ID=0*{number}\s+NAME=(\S+)"
 
 
@@ -244,7 +250,7 @@ class Sampler:
 
     def _take(self) -> None:
         t_s = time.perf_counter() - self.started_s
-        told = (self._tegrastats.latest if self._tegrastats is not None else None) or Sample()
+        told = (self._tegrastats.latest() if self._tegrastats is not None else None) or Sample()
         rails_mw = read_rails_mw(self.root) or told.rails_mw
         total_mw, included = total_of(rails_mw)
         clock, load = read_gpu_clock(self.root), read_gpu_load_percent(self.root)
@@ -263,11 +269,16 @@ class Sampler:
 
 
 class _Tegrastats:
-    """NVIDIA's own program in the background; `latest` is what its last line told, or None once it has ended."""
+    """NVIDIA's own program in the background.
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.latest: Sample | None = None
-        self._process = process
+    Args:
+        process: it writes a line each interval.
+        stale_s: after which a line no longer says what is so now.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], stale_s: float) -> None:
+        self._latest: tuple[float, Sample] | None = None
+        self._process, self._stale_s = process, stale_s
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -276,16 +287,21 @@ class _Tegrastats:
         """Return the running program, or None where the system has none."""
         program = root / "usr/bin/tegrastats"
         try:
-            return cls(
-                subprocess.Popen(
-                    [str(program), "--interval", str(max(1, round(1000 * interval_s)))],
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    universal_newlines=True,
-                )
+            process = subprocess.Popen(
+                [str(program), "--interval", str(max(1, round(1000 * interval_s)))],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
             )
         except OSError:
             return None
+        return cls(process, max(STALE_S, _LATE * interval_s))
+
+    def latest(self) -> Sample | None:
+        """Return what the last line told, or None where there is none that is recent."""
+        latest = self._latest
+        if latest is None or time.perf_counter() - latest[0] > self._stale_s:
+            return None
+        return latest[1]
 
     def stop(self) -> None:
         """End the program."""
@@ -295,19 +311,22 @@ class _Tegrastats:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                self.latest = parse_tegrastats(line)
-        self.latest = None
+        with self._process.stdout as stream:
+            for line in iter(lambda: stream.readline(_LINE_LIMIT_BYTES), b""):
+                try:
+                    self._latest = (time.perf_counter(), parse_tegrastats(line.decode("utf-8")))
+                except UnicodeDecodeError:
+                    continue  # a damaged line says nothing
+        self._latest = None
 
 
 def _text(path: Path) -> str | None:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        return path.read_text(encoding="utf-8").strip("\0 \n\t")
+    with contextlib.suppress(OSError, UnicodeDecodeError), path.open("rb") as stream:
+        return stream.read(_TEXT_LIMIT_BYTES).decode("utf-8").strip("\0 \n\t")
     return None
 
 
 def _number(path: Path) -> float | None:
-    with contextlib.suppress(TypeError, ValueError):
-        return float(_text(path) or "")
-    return None
+    """A file's number; None for what is none that a sensor gives, such as `nan`."""
+    text = _text(path) or ""
+    return float(text) if _NUMBER.match(text) else None

@@ -69,6 +69,8 @@ def parse_manifest(raw: bytes) -> dict[str, Any]:
 def _check_table(files: Any) -> None:
     if not isinstance(files, dict) or not files:
         raise ArtifactError(f"{MANIFEST} names no files", wanted="a bundle's manifest")
+    if wrong := unsafe_name(files):
+        raise ArtifactError(f"{MANIFEST} names the file {wrong}", wanted="names inside the bundle's folder")
     for name, known in files.items():
         if name in (MANIFEST, SIGNATURE):
             raise ArtifactError(
@@ -76,9 +78,7 @@ def _check_table(files: Any) -> None:
             )
         size, sha256 = (known.get("size_bytes"), known.get("sha256")) if isinstance(known, dict) else (None, None)
         if not is_size(size) or not isinstance(sha256, str):
-            raise ArtifactError(f"{MANIFEST} has no size and hash for {name[:NAME_LIMIT]!r}", wanted="both")
-    if wrong := unsafe_name(files):
-        raise ArtifactError(f"{MANIFEST} names the file {wrong}", wanted="names inside the bundle's folder")
+            raise ArtifactError(f"{MANIFEST} has no size and hash for {name}", wanted="both")
 
 
 def unsafe_name(names: Iterable[Any]) -> str | None:

@@ -23,7 +23,7 @@ from slimdeploy.bundle.manifest import validate
 from slimdeploy.bundle.pack import verify
 from slimdeploy.bundle.untar import BLOCK, Entry, Tar, write_entry
 from slimdeploy.errors import ArtifactError, StageFailed
-from slimdeploy.lineage import refuse_existing, whole_folder
+from slimdeploy.outputs import refuse_existing, scratch_folder, whole_file, whole_folder
 
 SUFFIX = ".tar.zst"
 LEVEL = 9  # weights hardly compress; higher levels cost seconds and save next to nothing
@@ -54,8 +54,8 @@ def write_bundle(folder: Path, out: Path) -> Path:
         OutputExists: `out` is there already.
         MissingDependency: a `.tar.zst` needs the extra `ship`.
     """
-    names = bundle_names(verify(folder), folder)
     refuse_existing(out)
+    names = bundle_names(verify(folder), folder)
     if not out.name.endswith(SUFFIX):
         with whole_folder(out) as partial:
             for name in names:
@@ -64,17 +64,10 @@ def write_bundle(folder: Path, out: Path) -> Path:
         return out
     with needs("ship"):
         import zstandard
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        with partial.open("wb") as stream:
-            compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-            with compressor.stream_writer(stream, closefd=False) as packed:
-                _write_tar(folder, names, packed)
-        refuse_existing(out)
-        partial.rename(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(out) as partial, partial.open("wb") as stream:
+        compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+        with compressor.stream_writer(stream, closefd=False) as packed:
+            _write_tar(folder, names, packed)
     return out
 
 
@@ -105,7 +98,7 @@ def opened(bundle: Path) -> Iterator[Path]:
         raise ArtifactError(f"{bundle} is no bundle", wanted=f"a folder, or a file named *{SUFFIX}")
     with needs("ship"):
         import zstandard
-    with tempfile.TemporaryDirectory(prefix="slimdeploy-") as folder:
+    with scratch_folder() as folder:
         try:
             with bundle.open("rb") as packed:
                 decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT_BYTES)

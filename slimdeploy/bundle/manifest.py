@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy.backends.protocol import INPUT, OUTPUT, PROTOTYPES
+from slimdeploy.board.names import wrong_names
 from slimdeploy.bundle.next_step import build_command, with_shapes
 from slimdeploy.bundle.schema import problems
 from slimdeploy.bundle.trtcheck import NOT_ASKED, Verdict
@@ -262,6 +263,8 @@ def validate(manifest: Mapping[str, Any], where: str) -> None:
     found = next(problems(manifest, published_schema()), None)
     if found:
         raise ArtifactError(f"{where}: {found}", wanted="what manifest.schema.json says", do="export it again")
+    if wrong := wrong_names(manifest["model"]["classes"]):
+        raise ArtifactError(f"{where}: {wrong}", wanted="different class names, each in one line", do="export it again")
 
 
 @cache

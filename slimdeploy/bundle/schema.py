@@ -6,13 +6,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from slimdeploy.board.text import brief
+from slimdeploy.fields import is_number
+
 _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "array": lambda value: isinstance(value, list),
     "string": lambda value: isinstance(value, str),
     "boolean": lambda value: isinstance(value, bool),
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "integer": lambda value: isinstance(value, int) and is_number(value),
+    "number": is_number,
 }
 
 
@@ -27,7 +30,7 @@ def problems(value: Any, schema: Mapping[str, Any], where: str = "") -> Iterator
     """
     shown = where or "the whole"
     if not _TYPES[schema["type"]](value):
-        yield f"{shown} is {value!r} and not of the type {schema['type']}"
+        yield f"{shown} is {brief(value)} and not of the type {schema['type']}"
     elif isinstance(value, dict):
         yield from _object_problems(value, schema, where)
     elif isinstance(value, list):
@@ -44,7 +47,7 @@ def _object_problems(value: Mapping[str, Any], schema: Mapping[str, Any], where:
         if key not in value:
             yield f"{_join(where, key)} is missing"
     for key, one in value.items():
-        if not re.search(name_pattern, key):
+        if not _matches(name_pattern, key):
             yield f"{_join(where, key)} has a name that is not allowed"
         if key in known:
             yield from problems(one, known[key], _join(where, key))
@@ -64,13 +67,18 @@ def _array_problems(value: list[Any], schema: Mapping[str, Any], where: str) -> 
 
 def _scalar_problems(value: Any, schema: Mapping[str, Any], shown: str) -> Iterator[str]:
     if "const" in schema and value != schema["const"]:
-        yield f"{shown} is {value!r} and not {schema['const']!r}"
+        yield f"{shown} is {brief(value)} and not {schema['const']!r}"
     if "enum" in schema and value not in schema["enum"]:
-        yield f"{shown} is {value!r} and none of {', '.join(map(repr, schema['enum']))}"
-    if "pattern" in schema and not re.search(schema["pattern"], value):
-        yield f"{shown} is {value!r} and not of the form {schema['pattern']}"
+        yield f"{shown} is {brief(value)} and none of {', '.join(map(repr, schema['enum']))}"
+    if "pattern" in schema and not _matches(schema["pattern"], value):
+        yield f"{shown} is {brief(value)} and not of the form {schema['pattern']}"
     if "minimum" in schema and value < schema["minimum"]:
         yield f"{shown} is {value!r} and below {schema['minimum']}"
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Return whether a text has a form; in JSON Schema `$` is the end alone, and not a line end before it."""
+    return re.search(pattern, text) is not None and not (pattern.endswith("$") and text.endswith("\n"))
 
 
 def _join(where: str, key: str) -> str:

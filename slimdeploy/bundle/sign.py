@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from slimdeploy.board.errors import AgentError
 from slimdeploy.board.whole import MANIFEST, NAMESPACE, SIGNATURE, check_signature
 from slimdeploy.bundle.archive import opened, write_bundle
 from slimdeploy.errors import ArtifactError, StageFailed, UsageError
-from slimdeploy.lineage import refuse_existing
+from slimdeploy.outputs import refuse_existing, scratch_folder
 
 SIGN_S = 120.0  # a key on a token waits for a touch
 
@@ -33,7 +32,7 @@ def sign(bundle: Path, key: Path, out: Path) -> Path:
     refuse_existing(out)
     if not key.is_file():
         raise UsageError(f"no key at {key}", wanted="an OpenSSH key", do="make one: ssh-keygen -t ed25519 -f KEY")
-    with opened(bundle) as given, tempfile.TemporaryDirectory(prefix="slimdeploy-") as temporary:
+    with opened(bundle) as given, scratch_folder() as temporary:
         copy = write_bundle(given, Path(temporary) / "bundle")
         (copy / SIGNATURE).unlink(missing_ok=True)
         _ssh_keygen(copy / MANIFEST, key)

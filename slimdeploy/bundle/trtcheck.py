@@ -9,12 +9,10 @@ an outcome to report, and no graph counts as accepted for it.
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,9 @@ from typing import Any, Literal
 from slimdeploy._needs import EXTRAS, is_installed, pip_line
 from slimdeploy.bench.process import worker_environment
 from slimdeploy.errors import GateError
+from slimdeploy.fields import require
+from slimdeploy.files import MALFORMED, parse_json, read_bytes, why_malformed
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Target
 
 log = logging.getLogger("slimdeploy.bundle")
@@ -31,6 +32,7 @@ EXTRA = "trtcheck"
 CHILD = "slimdeploy.bundle.trtcheck_child"
 KINDS = ("cuda", "jetson")  # of targets that TensorRT may run on
 TIMEOUT_S = 120.0  # YOLOv8n takes 2 s with two busy cores
+ANSWER_LIMIT_BYTES = 16 << 20
 SHOWN_LINES = 3  # of what a dead process said
 SHOWN_COMPLAINTS = 3
 
@@ -122,7 +124,7 @@ def check_graph(graph: Path, *, build: bool = False, timeout_s: float = TIMEOUT_
     """
     if missing := _why_not():
         return _not_run(missing)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         answer = Path(folder) / "answer.json"
         flags = ["--build"] if build else []
         command = [sys.executable, "-m", CHILD, str(graph.resolve()), str(answer), *flags]
@@ -130,7 +132,12 @@ def check_graph(graph: Path, *, build: bool = False, timeout_s: float = TIMEOUT_
         if failed:
             log.warning("NVIDIA's parser gave no verdict on %s: %s", graph.name, failed)
             return _not_run(failed)
-        return _verdict(json.loads(answer.read_text(encoding="utf-8")))
+        try:
+            raw = read_bytes(answer, what="answer of the parser", limit_bytes=ANSWER_LIMIT_BYTES)
+            return _verdict(parse_json(raw, where="its answer", what="verdict"))
+        except MALFORMED as error:
+            log.warning("NVIDIA's parser gave no verdict on %s: %s", graph.name, why_malformed(error))
+            return _not_run(f"its answer cannot be read: {why_malformed(error)}")
 
 
 def _why_not() -> str:
@@ -167,7 +174,9 @@ def _run(command: list[str], timeout_s: float) -> str:
 def _verdict(answer: Mapping[str, Any]) -> Verdict:
     complaints = tuple(Complaint(**one) for one in answer["complaints"])
     outcome: Literal["accepted", "refused"] = "refused" if complaints else "accepted"
-    return Verdict(outcome=outcome, parser=answer["parser"], complaints=complaints, built=answer["built"])
+    verdict = Verdict(outcome=outcome, parser=answer["parser"], complaints=complaints, built=answer["built"])
+    require(verdict)
+    return verdict
 
 
 def _not_run(reason: str) -> Verdict:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from slimdeploy.board.text import printable, printable_lines
+from slimdeploy.cli import _logs, _streams
 from slimdeploy.errors import UsageError
 
 Value = TypeVar("Value")
@@ -49,13 +51,35 @@ def refuse_beside_resume(flags: Mapping[str, Any]) -> None:
             )
 
 
-def show(result: Mapping[str, Any], *, text: str, as_json: bool) -> None:
-    """Print a verb's result to stdout: one JSON object, or the text for a person."""
-    typer.echo(json.dumps(result, indent=1, default=str) if as_json else text)
+def require_data_set(data: Path | None) -> None:
+    """Read a data set's YAML, where one is named, before seconds of imports are spent.
+
+    Raises:
+        DataError: it is missing or is no data set.
+    """
+    if data is not None:
+        from slimdeploy.data.dataset_yaml import read_settings
+
+        read_settings(data)
+
+
+def show(result: Mapping[str, Any], *, text: str, as_json: bool, complete: Path | str = "") -> None:
+    """Print a verb's result to stdout: one JSON object, or the text for a person.
+
+    Args:
+        result: the object.
+        text: the text.
+        as_json: print the object.
+        complete: what the verb has made, to be named if nothing can be printed.
+    """
+    _logs.end_live_line()
+    _streams.note_complete(complete)
+    typer.echo(json.dumps(result, indent=1, default=str) if as_json else printable_lines(text))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows as aligned plain text; the first column is left-aligned, the others right-aligned."""
+    header, rows = list(map(printable, header)), [list(map(printable, row)) for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = []
     for row in [header, *rows]:

@@ -75,7 +75,12 @@ def command(
     else:
         written = _on_device(artifacts, device, settings, out, data=data)
     results = read_json(written, what="bench results")
-    show({**results, "out": str(out)}, text=f"{as_text(report_from([out]))}\n\nresults: {written}", as_json=json)
+    show(
+        {**results, "out": str(out)},
+        text=f"{as_text(report_from([out]))}\n\nresults: {written}",
+        as_json=json,
+        complete=out,
+    )
 
 
 def _duration_s(samples: int | None, duration: float | None, rigorous: bool) -> float | None:

@@ -29,7 +29,8 @@ def command(
 ) -> None:
     """Build the engine with the TensorRT that is here, 8.5 to 11, and hold it to the bundle's golden sample.
 
-    Where there is no TensorRT, ONNX Runtime opens the graph and is held to the sample.
+    A bundle whose target runs ONNX Runtime is opened by it and held to the sample. One for TensorRT needs it here, or
+    --runtime onnxruntime.
 
     Example: slimdeploy build bundle
     """
@@ -54,4 +55,4 @@ def command(
         kind = getattr(errors, type(error).__name__, errors.SlimdeployError)
         raise kind(error.wrong, wanted=error.wanted, do=error.do) from error
     text = f"{build.as_text(built)}\n{check.as_text(checked)}"
-    show({"schema": 1, "build": built, "check": checked}, text=text, as_json=json)
+    show({"schema": 1, "build": built, "check": checked}, text=text, as_json=json, complete=built["engine"] or "")

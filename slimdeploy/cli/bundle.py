@@ -70,7 +70,7 @@ def sign(
     from slimdeploy.bundle.sign import sign as sign_bundle
 
     written = sign_bundle(bundle, key.expanduser(), out)
-    show({"bundle": str(written)}, text=f"signed: {written}", as_json=json)
+    show({"bundle": str(written)}, text=f"signed: {written}", as_json=json, complete=written)
 
 
 @app.command()
@@ -80,10 +80,12 @@ def pack(bundle: BundleArgument, out: NewBundleOption, json: JsonOption = False)
     Example: slimdeploy bundle pack bundle --out bundle.tar.zst
     """
     from slimdeploy.bundle.archive import opened, write_bundle
+    from slimdeploy.outputs import refuse_existing
 
+    refuse_existing(out)
     with opened(bundle) as folder:
         written = write_bundle(folder, out)
-    show({"bundle": str(written)}, text=f"packed: {written}", as_json=json)
+    show({"bundle": str(written)}, text=f"packed: {written}", as_json=json, complete=written)
 
 
 def summary(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def command(
 
     Example: slimdeploy compare runs/aerial --html report.html
     """
-    from slimdeploy.lineage import refuse_existing
+    from slimdeploy.outputs import refuse_existing
     from slimdeploy.report.build import report_from
     from slimdeploy.report.document import as_document
     from slimdeploy.report.terminal import as_text
@@ -44,18 +44,18 @@ def command(
         {**as_document(report), "written": [str(path) for path in written]},
         text=as_text(report) + (f"\n\nwritten:{said}" if written else ""),
         as_json=json,
+        complete=" and ".join(str(path) for path in (html, out) if path is not None),
     )
 
 
 def _written(report: Report, html: Path | None, out: Path | None) -> list[Path]:
     """Write the forms that were asked for and return their paths."""
-    from slimdeploy.lineage import whole_folder
+    from slimdeploy.outputs import whole_folder
     from slimdeploy.report.html import as_html
     from slimdeploy.report.write import write_page, write_report
 
     written: list[Path] = []
     if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
         write_page(as_html(report), html)
         written.append(html)
     if out is not None:

@@ -31,6 +31,7 @@ VERBS: Mapping[str, str] = {
     "ship": "",
     "demo": "train",
     "visdrone": "onnx",
+    "data": "onnx",
     "targets": "",
     "doctor": "",
 }
@@ -51,6 +52,7 @@ EXTRA_REMARKS: Mapping[str, str] = {
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "torch_pruning": ("torch-pruning",),
     "cv2": ("opencv-python", "opencv-python-headless"),
+    "PIL": ("pillow",),
     "yaml": ("PyYAML",),
     "tomli_w": ("tomli-w",),
     "faster_coco_eval": ("faster-coco-eval",),

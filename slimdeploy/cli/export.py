@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slimdeploy.cli._shared import ConfigOption, JsonOption, OutOption, TrustOption, show
+from slimdeploy.cli._shared import ConfigOption, JsonOption, OutOption, TrustOption, require_data_set, show
 from slimdeploy.configs import ExportConfig, build
 from slimdeploy.errors import UsageError
 
@@ -79,13 +79,14 @@ def command(
     if settings.precision != "int8":
         refuse_int8_settings(flags, settings.precision)
     board = load_target(target)
+    require_data_set(data)
     folder = export(weights, board, settings, out, data=data, trust=trust)
     manifest = read_manifest(folder)
     then = next_step(board, manifest["graphs"][0], folder.as_posix())
     result = {"bundle": str(folder), **{k: manifest[k] for k in ("model", "graphs", "check", "target", "board")}}
     result |= {k: manifest[k] for k in ("calibration", "accuracy", "recommendation", "limits") if k in manifest}
     result["next"] = then
-    show(result, text=as_text(folder, manifest, then), as_json=json)
+    show(result, text=as_text(folder, manifest, then), as_json=json, complete=folder)
 
 
 def refuse_int8_settings(flags: dict[str, Any], precision: str) -> None:

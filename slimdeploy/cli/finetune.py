@@ -57,4 +57,4 @@ def command(
         settings = build(FinetuneConfig, flags, section(config, NAME))
         start, folder = given(weights, "WEIGHTS"), given(out, "--out")
         written = finetune(start, given(data, "--data"), settings, folder, teacher=teacher, trust=trust)
-    show({"weights": str(written)}, text=f"tuned checkpoint: {written}", as_json=json)
+    show({"weights": str(written)}, text=f"tuned checkpoint: {written}", as_json=json, complete=written.parent)

@@ -56,7 +56,7 @@ def command(
     on = Board(address=parse_address(device), shipping=build(ShipConfig, {"python": python})) if device else None
     written = latency(weights, board, settings, out, trust=trust, board=on)
     made = read_table(written)
-    show(_as_result(made, written), text=_as_text(made, written), as_json=json)
+    show(_as_result(made, written), text=_as_text(made, written), as_json=json, complete=written)
 
 
 def _as_result(made: LatencyTable, written: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slimdeploy.cli._plan_text import as_text, reached_lines, sensitivity_lines, whole_lines
-from slimdeploy.cli._shared import ConfigOption, JsonOption, TrustOption, show, table
+from slimdeploy.cli._shared import ConfigOption, JsonOption, TrustOption, require_data_set, show, table
 from slimdeploy.configs import FIGURES, SHARES, PruneConfig, build
 from slimdeploy.errors import UsageError
 from slimdeploy.records import as_json
@@ -93,6 +93,7 @@ def command(
         raise UsageError("--plan together with other settings", wanted="--plan alone", do="the plan holds its own")
     else:
         settings = config_of(read_plan(plan))
+    require_data_set(data)
     means = Means(target=load_target(target) if target else None, table=table, data=data, plan=plan)
     if dry_run:
         planned = plan_only(weights, settings, trust=trust, means=means)
@@ -102,7 +103,7 @@ def command(
         raise UsageError("no place for the result", wanted="--out with a folder to make, or --dry-run")
     written = prune(weights, settings, out, trust=trust, means=means)
     decided = read_plan(out / PLAN)
-    show(_as_result(decided, written, out / PLAN), text=_as_text(decided, written), as_json=json)
+    show(_as_result(decided, written, out / PLAN), text=_as_text(decided, written), as_json=json, complete=out)
 
 
 def _settings(flags: dict[str, Any], config: Path | None, target: str | None) -> PruneConfig:

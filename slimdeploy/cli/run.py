@@ -41,4 +41,5 @@ def show_run(report: Report, out: Path, *, json: bool) -> None:
         {"page": str(page), **as_document(report)},
         text=f"{as_text(report)}\n\nreport: {page}",
         as_json=json,
+        complete=out,
     )

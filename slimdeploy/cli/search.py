@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slimdeploy.board.text import printable_lines
 from slimdeploy.cli._shared import JsonOption, TrustOption, show, table
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def start(
             if resume
             else run.start(_given(search, "SEARCH.toml"), folder, options, watch)
         )
-    show_end(view, json=json)
+    show_end(view, json=json, complete=folder)
 
 
 @app.command()
@@ -107,6 +108,7 @@ def best(
         text=f"trial {chosen.number}: {figures}\n\nrecipe: {recipe}\nbundle: {bundle}\n"
         f"to make it again: slimdeploy run {recipe} --out again",
         as_json=json,
+        complete=folder,
     )  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def _given(path: Path | None, name: str) -> Path:
     return path
 
 
-def show_end(view: View, *, json: bool) -> None:
+def show_end(view: View, *, json: bool, complete: Path | str = "") -> None:
     """Print how a search ended, and raise where it found nothing; with --json stdout gets one object all the same."""
     from slimdeploy.errors import SlimdeployError
     from slimdeploy.search.run import require_found
@@ -132,7 +134,12 @@ def show_end(view: View, *, json: bool) -> None:
         require_found(view)
     except SlimdeployError as error:
         failed = error
-    show({**as_document(view), **(failed.as_json() if failed else {})}, text=as_text(view), as_json=json)
+    show(
+        {**as_document(view), **(failed.as_json() if failed else {})},
+        text=as_text(view),
+        as_json=json,
+        complete=complete,
+    )
     if failed is None:
         return
     if not json:
@@ -158,7 +165,7 @@ def _watching() -> Iterator[Callable[[View], None]]:
         from rich.text import Text
 
         with Live(console=Console(stderr=True), refresh_per_second=2, transient=True) as live:
-            yield lambda view: live.update(Text(as_text(view, most=LIVE_ROWS)))
+            yield lambda view: live.update(Text(printable_lines(as_text(view, most=LIVE_ROWS))))
         return
     said = [""]
 

@@ -86,7 +86,7 @@ def _board(what: str, bundle: Path | None, to: str, config: ShipConfig, *, as_js
             done = board.ask(VERBS[what], **_request(what, config))
     for warning in done.get("warnings", ()):
         log.warning("%s", warning)
-    show(done, text=_TEXTS[what](done), as_json=as_json)
+    show(done, text=_TEXTS[what](done), as_json=as_json, complete=f"{what} at {to}")
 
 
 def _fleet(what: str, bundle: Path | None, path: Path, config: FleetConfig, *, as_json: bool) -> None:

@@ -56,4 +56,4 @@ def command(
         settings = build(SparsifyConfig, flags, section(config, NAME))
         start = given(weights, "WEIGHTS")
         written = sparsify(start, given(data, "--data"), settings, given(out, "--out"), trust=trust)
-    show({"weights": str(written)}, text=f"sparse checkpoint: {written}", as_json=json)
+    show({"weights": str(written)}, text=f"sparse checkpoint: {written}", as_json=json, complete=written.parent)

@@ -43,4 +43,4 @@ def command(
     else:
         settings = build(DenseConfig, flags, section(config, NAME))
         written = train(given(data, "--data"), settings, given(out, "--out"))
-    show({"weights": str(written)}, text=f"dense checkpoint: {written}", as_json=json)
+    show({"weights": str(written)}, text=f"dense checkpoint: {written}", as_json=json, complete=written.parent)

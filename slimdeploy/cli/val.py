@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from slimdeploy._needs import needs
+from slimdeploy._needs import needs, require
 from slimdeploy.cli._shared import ConfigOption, DataOption, JsonOption, TrustOption, show, table
 from slimdeploy.configs import ValConfig, build
 from slimdeploy.records import Row, as_json
@@ -58,15 +58,17 @@ def command(
 
     Example: slimdeploy val dense.pt tuned.pt model.fp16.onnx --data visdrone.yaml --imgsz 640 --out scored
     """
-    with needs("onnx"):
-        from slimdeploy.accuracy.evaluate import require_detector
-        from slimdeploy.backends.artifacts import read_artifact
-        from slimdeploy.data.dataset import read_dataset
-        from slimdeploy.stages.bench import model_file
-        from slimdeploy.stages.val import require_protocol, val, write
-    from slimdeploy.lineage import refuse_existing
+    from slimdeploy.data.dataset import read_dataset
+    from slimdeploy.outputs import refuse_existing
     from slimdeploy.recipes import section
 
+    require("onnx")
+    dataset = read_dataset(data)
+    with needs("onnx"):  # seconds of imports, for which nobody waits who named the wrong file
+        from slimdeploy.accuracy.evaluate import require_detector
+        from slimdeploy.backends.artifacts import read_artifact
+        from slimdeploy.stages.bench import model_file
+        from slimdeploy.stages.val import require_protocol, val, write
     require_protocol(protocol)
     if out is not None:
         refuse_existing(out)
@@ -78,14 +80,13 @@ def command(
     artifacts = [read_artifact(path, imgsz=side, trust=trust) for path in weights]
     for one in artifacts:
         require_detector(one)
-    dataset = read_dataset(data)
     models = list(zip(names, artifacts, strict=True))
     score_all = partial(val, models, dataset, settings, protocol=protocol, backend=backend, trust=trust)
     files = list(zip(names, weights, strict=True))
     scored = score_all() if out is None else write(score_all, files, dataset, settings, out)
     told: dict[str, object] = {"schema": 1, "rows": [as_json(row) for row in scored.rows]}
     where, said = ({}, "") if out is None else ({"out": str(out)}, f"\n\nwritten: {out}")
-    show(told | where, text=as_text(scored.rows) + said, as_json=json)
+    show(told | where, text=as_text(scored.rows) + said, as_json=json, complete=out or "")
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

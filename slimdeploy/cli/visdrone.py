@@ -36,7 +36,12 @@ def command(
         from slimdeploy.data.visdrone_convert import OUTPUT, convert
     counts = convert(folder, settings, out)
     data = out / OUTPUT
-    show({"schema": 1, "data": str(data), "splits": counts}, text=f"{as_text(counts)}\n\n{data}", as_json=json)
+    show(
+        {"schema": 1, "data": str(data), "splits": counts},
+        text=f"{as_text(counts)}\n\n{data}",
+        as_json=json,
+        complete=out,
+    )
 
 
 def as_text(counts: Mapping[str, Mapping[str, int]]) -> str:

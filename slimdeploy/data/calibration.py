@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimdeploy.data.dataset import Dataset, label_path, read_labels
+from slimdeploy.data.dataset import Dataset
 from slimdeploy.errors import DataError
 from slimdeploy.lineage import sha256_file
 
@@ -84,8 +84,8 @@ def choose(dataset: Dataset, count: int, *, seed: int) -> CalibrationSet:
 
 
 def _classes_of(path: Path, dataset: Dataset) -> tuple[str, ...]:
-    rows = read_labels(label_path(path), dataset.classes, keypoint_columns=dataset.keypoint_columns)
-    return tuple(dataset.classes[label] for label in sorted({row[0] for row in rows})) or (NOTHING,)
+    labels = {box[0] for box in dataset.labels(path).boxes}
+    return tuple(dataset.classes[label] for label in sorted(labels)) or (NOTHING,)
 
 
 def _in_turns(own: Sequence[Path], shows: Mapping[Path, tuple[str, ...]], count: int, seed: int) -> list[Path]:

@@ -1,34 +1,65 @@
-"""Read and check a YOLO data set: its YAML, its images, its labels."""
+"""One reading of a data set for every stage: its YAML, its images and its labels, resolved once and checked.
+
+docs/data.md says how it is read, and where that differs from ultralytics on purpose.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slimdeploy._needs import needs
+from slimdeploy._cores import usable_cores
+from slimdeploy.board.text import brief, printable
+from slimdeploy.data.dataset_yaml import Settings, read_settings
+from slimdeploy.data.image_files import ImageFile, look_at, problem_of
+from slimdeploy.data.labels import LabelFormat, Labels, Report, label_path, read_labels, refuse
+from slimdeploy.data.splits import list_split
 from slimdeploy.errors import DataError
 from slimdeploy.lineage import Input
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-LABEL_COLUMNS = 5
+NAMED = 3  # files of a kind that are named where many are counted
+
+log = logging.getLogger("slimdeploy.data")
+_said: set[str] = set()  # a stage reads its data set more than once and says only once what it leaves out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A file that no stage uses, though it is whole.
+
+    Attributes:
+        split: the split that names it.
+        path: the file.
+        why: the reason.
+    """
+
+    split: str
+    path: Path
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """A YOLO data set, its labels checked.
+    """A YOLO data set, resolved: what every stage reads.
 
     Attributes:
         path: the YAML file.
         name: as shown: the YAML's `slimdeploy_name`, or the name of the folder it lies in.
         classes: class names, in label order.
-        splits: image files of each split that the YAML names, sorted.
+        splits: image files of each split that is there, sorted; absolute.
         rendered: whether the images are rendered scenes, as the YAML's `slimdeploy_rendered` says.
         tile: side of the tiles that bigger images were cut into, in pixels, as the YAML's `slimdeploy_tile` says; 0
             where they are whole.
         keypoint_columns: further columns of a label row that hold keypoints, from the YAML's `kpt_shape`.
+        left_out: images that no stage uses.
+        absent: splits that the YAML names and that are not there, with the error that asking for one raises.
     """
 
     path: Path
@@ -38,193 +69,179 @@ class Dataset:
     rendered: bool = False
     tile: int = 0
     keypoint_columns: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+    absent: Mapping[str, DataError] = field(default_factory=dict)
 
     def images(self, split: str) -> tuple[Path, ...]:
         """Return the images of one split.
 
         Raises:
-            DataError: the data set has no such split.
+            DataError: the data set has no such split, or it is not there.
         """
+        if split in self.absent:
+            raise self.absent[split]
         if split not in self.splits:
             raise DataError(f"{self.path} has no split {split!r}", wanted=f"one of {', '.join(sorted(self.splits))}")
         return self.splits[split]
 
+    def names_split(self, split: str) -> bool:
+        """Return whether the YAML names a split, be it there or not."""
+        return split in self.splits or split in self.absent
+
+    def labels(self, image: Path) -> Labels:
+        """Return the labels of one of its images.
+
+        Raises:
+            DataError: a row is damaged, or names a class that the data set lacks.
+        """
+        form = LabelFormat(classes=len(self.classes), keypoint_columns=self.keypoint_columns)
+        return read_labels(label_path(image), form)
+
     def as_input(self) -> Input:
         """Return the data set as a stage's input: its hash covers names, splits, image sizes and labels."""
         digest = hashlib.sha256(repr(self.classes).encode())
+        if self.keypoint_columns:
+            digest.update(f"keypoints {self.keypoint_columns}/".encode())
         for split in sorted(self.splits):
             for image in self.splits[split]:
                 labels = label_path(image)
                 text = labels.read_bytes() if labels.exists() else b""
-                digest.update(f"{split}/{image.name}/{image.stat().st_size}/".encode() + text)
-        return Input(self.name, digest.hexdigest())
+                digest.update(os.fsencode(f"{split}/{image.name}/{image.stat().st_size}/") + text)
+        return Input(self.name, digest.hexdigest(), left_out=counted(self.left_out))
 
     def require_classes(self, classes: tuple[str, ...]) -> None:
         """Raise DataError unless a network with these classes fits the data set."""
         if classes != self.classes:
             raise DataError(
-                f"{self.path} has the classes {list(self.classes)}",
-                wanted=f"the network's classes {list(classes)}",
+                f"{self.path} has other classes than the network: {class_differences(self.classes, classes)}",
+                wanted="the network's classes, in its order",
                 do="name the data set that the network was trained on",
+            )
+
+    def require_trainable(self) -> None:
+        """Raise DataError unless there are images to train on and to validate with, and boxes to learn."""
+        self.images("val")
+        if not any(self.labels(image).boxes for image in self.images("train")):
+            raise DataError(
+                f"the train split of {self.path} has no labels",
+                wanted=f"one or more boxes, as in {label_path(self.images('train')[0])}",
             )
 
 
 def read_dataset(path: Path, *, check_labels: bool = True) -> Dataset:
-    """Read a data set's YAML and check that its images and labels are there.
+    """Read a data set's YAML, find its images and check them and their labels.
 
     Args:
-        path: YAML with `names`, `train`, `val` and perhaps `test` and `path`; splits may be folders or lists of
-            files, relative to `path`, which is relative to the YAML.
+        path: YAML with `names` or `nc`, `train`, `val` and perhaps `test` and `path`; splits may be folders or lists
+            of files, relative to `path`, which is relative to the YAML.
         check_labels: also read every label file.
 
     Raises:
         DataError: something is missing or wrong; the message names the file and, for labels, the line.
     """
-    settings = _read_yaml(path)
-    classes = _classes(settings.get("names"), path)
-    root = (path.parent / str(settings.get("path") or "")).resolve()
-    splits = {s: _images(settings[s], root, path, s) for s in ("train", "val", "test") if settings.get(s)}
-    if "train" not in splits and "val" not in splits:
-        raise DataError(f"{path} names no images", wanted="the keys train and val, each a folder of images")
-    keypoint_columns = _keypoint_columns(settings.get("kpt_shape"), path)
+    dataset = resolve(read_settings(path), refuse)
     if check_labels:
-        for images in splits.values():
+        for images in dataset.splits.values():
             for image in images:
-                read_labels(label_path(image), classes, keypoint_columns=keypoint_columns)
+                dataset.labels(image)
+    _say(dataset)
+    return dataset
+
+
+def resolve(settings: Settings, report: Report) -> Dataset:
+    """Return the data set of a YAML, its images found and judged.
+
+    Args:
+        settings: the YAML.
+        report: gets each damaged image and each wrong line of a list.
+
+    Raises:
+        DataError: no split of it is there.
+    """
+    splits: dict[str, tuple[Path, ...]] = {}
+    left_out: list[LeftOut] = []
+    absent: dict[str, DataError] = {}
+    for split in settings.splits:
+        listing = list_split(settings, split, report)
+        left_out += [LeftOut(split=split, path=path, why=why) for path, why in listing.other]
+        images = _usable(listing.images, split, report, left_out)
+        if listing.absent:
+            absent[split] = listing.absent[0]
+        elif images:
+            splits[split] = images
+        else:
+            absent[split] = _empty(settings, split, left_out)
+    if not splits:
+        raise next(iter(absent.values()))
     return Dataset(
-        path=path,
-        name=str(settings.get("slimdeploy_name") or path.resolve().parent.name),
-        classes=classes,
+        path=settings.path,
+        name=settings.name,
+        classes=settings.classes,
         splits=splits,
-        rendered=bool(settings.get("slimdeploy_rendered", False)),
-        tile=_tile(settings, path),
-        keypoint_columns=keypoint_columns,
+        rendered=settings.rendered,
+        tile=settings.tile,
+        keypoint_columns=settings.keypoint_columns,
+        left_out=tuple(left_out),
+        absent=absent,
     )
 
 
-def label_path(image: Path) -> Path:
-    """Return where an image's labels lie: `labels` for the last folder called `images`, `.txt` for its suffix."""
-    return beside(image, "labels")
+def class_differences(ours: Sequence[str], theirs: Sequence[str], *, shown: int = NAMED) -> str:
+    """Return in a few words how class names differ from those that are wanted."""
+    pairs = [(number, *pair) for number, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]]
+    said = [f"class {number} is {brief(own)}, not {brief(other)}" for number, own, other in pairs[:shown]]
+    said += [f"and {len(pairs) - shown} more differ"] if len(pairs) > shown else []
+    if len(ours) != len(theirs):
+        said.insert(0, f"{len(ours)} classes, not {len(theirs)}")
+    return ", ".join(said)
 
 
-def beside(image: Path, folder: str) -> Path:
-    """Return an image's text file in a folder beside `images`, which is the last folder of that name."""
-    parts = list(image.parts)
-    for i in range(len(parts) - 2, -1, -1):
-        if parts[i] == "images":
-            parts[i] = folder
-            break
-    return Path(*parts).with_suffix(".txt")
+def counted(left_out: Iterable[LeftOut]) -> dict[str, Any]:
+    """Return what is left out by its reason: how many files, and the first of them."""
+    kinds: dict[str, list[str]] = {}
+    for one in left_out:
+        kinds.setdefault(one.why, []).append(f"{one.split}/{one.path.name}")
+    return {why: {"count": len(names), "first": names[:NAMED]} for why, names in kinds.items()}
 
 
-def read_labels(
-    path: Path, classes: tuple[str, ...], *, keypoint_columns: int = 0
-) -> list[tuple[int, float, float, float, float]]:
-    """Return the boxes of one image as (class, centre x, centre y, width, height), the last four as shares in 0..1.
-
-    A missing file means an image without objects. Rows with more than five columns are polygons, and give the box
-    around them, or hold a box and `keypoint_columns` of keypoints behind it. A row that stands there twice counts
-    once, as in ultralytics.
-
-    Raises:
-        DataError: a row is damaged, or names a class that the data set lacks.
-    """
-    if not path.exists():
-        return []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text", wanted="a class number and four shares in each row") from error
-    boxes = []
-    for number, row in enumerate(text.splitlines(), start=1):
-        if row.strip():
-            fields = row.split()
-            if keypoint_columns and len(fields) == LABEL_COLUMNS + keypoint_columns:
-                fields = fields[:LABEL_COLUMNS]
-            boxes.append(_box(fields, f"{path}:{number}", classes))
-    return list(dict.fromkeys(boxes))
+def _usable(paths: Iterable[Path], split: str, report: Report, left_out: list[LeftOut]) -> tuple[Path, ...]:
+    """Return the images that every stage uses, sorted; the others are reported or added to what is left out."""
+    images = sorted(paths)
+    with warnings.catch_warnings(), ThreadPoolExecutor(usable_cores()) as pool:
+        warnings.simplefilter("ignore")  # Pillow's, on damaged tags; what is damaged is reported below
+        seen: list[ImageFile] = list(pool.map(look_at, images))
+    for path, file in zip(images, seen, strict=True):
+        if file.damage:
+            report(problem_of(path, file.damage))
+        elif file.left_out:
+            left_out.append(LeftOut(split=split, path=path, why=file.left_out))
+    return tuple(path for path, file in zip(images, seen, strict=True) if not file.damage and not file.left_out)
 
 
-def _box(fields: list[str], where: str, classes: tuple[str, ...]) -> tuple[int, float, float, float, float]:
-    try:
-        number, *shares = (float(f) for f in fields)
-    except ValueError as error:
-        raise DataError(f"{where} holds {' '.join(fields)!r}", wanted="a class number and four shares") from error
-    if number not in range(len(classes)):
-        raise DataError(
-            f"{where} names class {fields[0]}",
-            wanted=f"0 to {len(classes) - 1}",
-            do="mend the label, or the YAML's names",
+def _empty(settings: Settings, split: str, left_out: Sequence[LeftOut]) -> DataError:
+    own = counted(one for one in left_out if one.split == split)
+    why = f": all are left out ({summary(own)})" if own else ""
+    return DataError(
+        f"{settings.path}: the {split} split holds no images{why}", wanted="image files such as .jpg or .png"
+    )
+
+
+def summary(kinds: Mapping[str, Any]) -> str:
+    """Return what is left out in one line, from what `counted` gives."""
+    return ", ".join(
+        f"{kind['count']} with {why}: {', '.join(kind['first'])}{', ...' if kind['count'] > NAMED else ''}"
+        for why, kind in kinds.items()
+    )
+
+
+def _say(dataset: Dataset) -> None:
+    lines = [f"{error.wrong}; only what asks for that split stops here" for error in dataset.absent.values()]
+    if dataset.left_out:
+        lines.append(
+            f"{dataset.path}: {len(dataset.left_out)} images are left out everywhere: "
+            f"{summary(counted(dataset.left_out))}"
         )
-    if len(fields) > LABEL_COLUMNS and len(shares) % 2 == 0:
-        xs, ys = shares[0::2], shares[1::2]
-        shares = [(min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)]
-    if len(shares) != LABEL_COLUMNS - 1 or not all(-0.01 <= s <= 1.01 for s in shares):
-        raise DataError(f"{where} holds {' '.join(fields)!r}", wanted="a class number and four shares in 0..1")
-    return int(number), shares[0], shares[1], shares[2], shares[3]
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    with needs("onnx"):
-        import yaml
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(f"no data set at {path}", wanted="a YAML file with names, train and val") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise DataError(f"{path} is no data set", wanted="the keys names, train and val")
-    return settings
-
-
-def _tile(settings: Mapping[str, Any], path: Path) -> int:
-    tile = settings.get("slimdeploy_tile", 0)
-    if not isinstance(tile, int):
-        raise DataError(f"{path} has the slimdeploy_tile {tile!r}", wanted="a number of pixels")
-    return tile
-
-
-def _keypoint_columns(kpt_shape: Any, path: Path) -> int:
-    if kpt_shape is None:
-        return 0
-    if not (isinstance(kpt_shape, list) and len(kpt_shape) == 2 and all(isinstance(one, int) for one in kpt_shape)):
-        raise DataError(f"{path} has the kpt_shape {kpt_shape!r}", wanted="keypoints and values of each, as [17, 3]")
-    return int(kpt_shape[0] * kpt_shape[1])
-
-
-def _classes(names: Any, path: Path) -> tuple[str, ...]:
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))) and names:
-        return tuple(str(names[i]) for i in range(len(names)))
-    if isinstance(names, list) and names:
-        return tuple(str(name) for name in names)
-    raise DataError(f"{path} names no classes", wanted="names: {0: first, 1: second, ...}")
-
-
-def _images(entry: Any, root: Path, yaml_path: Path, split: str) -> tuple[Path, ...]:
-    entries = entry if isinstance(entry, list) else [entry]
-    found: list[Path] = []
-    for one in entries:
-        place = root / str(one)
-        if place.is_dir():
-            found += [p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
-        elif place.suffix == ".txt" and place.is_file():
-            lines = place.read_text(encoding="utf-8").splitlines()
-            found += [place.parent / line.strip() for line in lines if line.strip()]
-        else:
-            raise DataError(f"{yaml_path}: the {split} split names {place}, which is not there")
-    if not found:
-        raise DataError(f"{yaml_path}: the {split} split holds no images", wanted="image files such as .jpg or .png")
-    for image in found:
-        _require_bytes(image)
-    return tuple(sorted(found))
-
-
-def _require_bytes(image: Path) -> None:
-    """Refuse what ultralytics' loader would leave out of training without an error."""
-    try:
-        size = image.stat().st_size
-    except OSError as error:
-        raise DataError(f"no image at {image}", do="mend the list of images, or copy the image again") from error
-    if not size:
-        raise DataError(f"the image {image} is empty (0 bytes)", do="copy it again, or remove it and its labels")
+    for line in lines:
+        if line not in _said:
+            _said.add(line)
+            log.warning("%s", printable(line))

@@ -14,7 +14,7 @@ from slimdeploy.configs import SceneConfig
 from slimdeploy.data import scene_camera, scene_ground, scene_layout, scene_objects
 from slimdeploy.data.scene_frame import Canvas, Frame, Mask, Points
 from slimdeploy.errors import StageFailed
-from slimdeploy.lineage import whole_folder
+from slimdeploy.outputs import whole_folder
 
 log = logging.getLogger("slimdeploy.data")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from slimdeploy.data.dataset import IMAGE_SUFFIXES
+from slimdeploy.data.image_files import SUFFIXES
 from slimdeploy.errors import DataError
 
 log = logging.getLogger("slimdeploy.data")
@@ -21,6 +21,7 @@ CLASSES = (
 )  # fmt: skip
 SPLITS = ("train", "val", "test-dev")  # test-challenge comes without annotations
 REGION = 0  # category of an ignored region; 1 to 10 are CLASSES
+LARGEST = 1_000_000  # pixels; no photograph is as wide
 LAST_CATEGORY = 11  # "others"
 COLUMNS = 8
 LEFT, TOP, WIDTH, HEIGHT, SCORE, CATEGORY, TRUNCATION, OCCLUSION = range(COLUMNS)
@@ -93,7 +94,7 @@ def parse(path: Path) -> tuple[Rows, list[str]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return np.empty((0, COLUMNS), dtype=np.int64), [f"{path} is missing"]
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, IsADirectoryError):
         return np.empty((0, COLUMNS), dtype=np.int64), [f"{path} is no text"]
     rows, problems = [], []
     for number, line in enumerate(lines, start=1):
@@ -145,7 +146,8 @@ def _places(folder: Path) -> list[tuple[str, Path, Path]]:
 
 
 def _read_split(split: str, images: Path, annotations: Path, found: list[Source], problems: list[str]) -> None:
-    pictures = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    shown = (path for path in images.iterdir() if not path.name.startswith("."))
+    pictures = sorted(path for path in shown if path.suffix.lower() in SUFFIXES)
     by_stem = {path.stem: path for path in pictures}
     if not pictures:
         problems.append(f"{images} holds no images")
@@ -170,13 +172,21 @@ def _row(line: str) -> tuple[list[int], str]:
         return [], "does not hold whole numbers"
     if len(values) != COLUMNS:
         return [], f"has {len(values)} columns, not {COLUMNS}"
+    return (values, "") if not (wrong := _fault(values)) else ([], wrong)
+
+
+def _fault(values: Sequence[int]) -> str:
+    if max(map(abs, values)) > LARGEST:
+        return f"holds a number above {LARGEST}"
     if min(values[WIDTH], values[HEIGHT]) < 0:
-        return [], "has a width or height below 0"
+        return "has a width or height below 0"
     if values[SCORE] not in (0, 1):
-        return [], f"has the score {values[SCORE]}, not 0 or 1"
-    if not 0 <= values[CATEGORY] <= LAST_CATEGORY:
-        return [], f"has the category {values[CATEGORY]}, not 0 to {LAST_CATEGORY}"
-    return values, ""
+        return f"has the score {values[SCORE]}, not 0 or 1"
+    return (
+        ""
+        if 0 <= values[CATEGORY] <= LAST_CATEGORY
+        else (f"has the category {values[CATEGORY]}, not 0 to {LAST_CATEGORY}")
+    )
 
 
 def _refuse(problems: Sequence[str], folder: Path) -> None:

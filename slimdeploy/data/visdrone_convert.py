@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slimdeploy._cores import usable_cores
+from slimdeploy._progress import Progress
 from slimdeploy.configs import VisdroneConfig
 from slimdeploy.data import visdrone
 from slimdeploy.data.images import read_image
@@ -35,6 +35,7 @@ from slimdeploy.data.visdrone import (
 )
 from slimdeploy.errors import StageFailed
 from slimdeploy.lineage import Input, stage_run, write_json
+from slimdeploy.outputs import refuse_existing
 
 log = logging.getLogger("slimdeploy.data")
 
@@ -44,7 +45,6 @@ YAML_SPLIT = {"train": "train", "val": "val", "test-dev": "test"}
 JPEG_QUALITY = 95
 TRAIN = "train"
 GREY = 114  # what YOLO pads images with
-PROGRESS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,7 @@ def convert(folder: Path, config: VisdroneConfig, out: Path) -> dict[str, Any]:
         DataError: the download is damaged; nothing is written.
         OutputExists: `out` is there already.
     """
+    refuse_existing(out)
     sources = visdrone.read_download(folder)
     inputs = {"data": Input(NAME, visdrone.fingerprint(sources))}
     with stage_run("visdrone", config=config, inputs=inputs, out=out) as run:
@@ -146,14 +147,12 @@ def coco_document(pieces: Sequence[Piece]) -> dict[str, Any]:
 def _all(sources: Sequence[Source], config: VisdroneConfig, folder: Path) -> Iterator[list[Piece]]:
     """Write every image and give its pieces in order, several at work at once; says now and then how far it is."""
     pool = ThreadPoolExecutor(usable_cores())
-    told = time.perf_counter()
+    far = Progress(log, "visdrone: {done} of {total} images", total=len(sources))
     try:
         waiting = [pool.submit(_write_image, one, config, folder) for one in sources]
         for done, one in enumerate(waiting, start=1):
             yield one.result()
-            if time.perf_counter() - told >= PROGRESS_S:
-                told = time.perf_counter()
-                log.info("visdrone: %d of %d images", done, len(sources))
+            far.at(done)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

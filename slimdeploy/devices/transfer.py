@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from slimdeploy.devices.address import Address
 from slimdeploy.devices.session import BoardSession
 from slimdeploy.devices.streams import Tail
 from slimdeploy.errors import DeviceError
+from slimdeploy.outputs import scratch_folder
 
 PING_S = 10.0  # the board gives up on a desk that is silent for much longer
 POLL_S = 0.1
@@ -45,7 +45,7 @@ def send(
         DeviceError: the transfer broke, or neither rsync nor sftp is at hand.
     """
     address = session.address
-    with tempfile.TemporaryDirectory(prefix="slimdeploy-") as temporary:
+    with scratch_folder() as temporary:
         if shutil.which("rsync") and session.ask("look")["rsync"]:
             name, command = "rsync", _rsync(address, files, folder, Path(temporary), config)
         else:

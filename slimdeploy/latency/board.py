@@ -67,6 +67,23 @@ class BoardModel:
         return self.launch_us / 1e3 + max(compute_ms, memory_ms)
 
 
+def rates_of(target: Target, precision: str, imgsz: int) -> tuple[float, float, float]:
+    """Return a board's rate of arithmetic in 10^9 a second, its bandwidth in GB/s and its launch cost in microseconds.
+
+    Args:
+        target: the target.
+        precision: fp32, fp16 or int8.
+        imgsz: side of the input, in pixels, for the advice where nothing is known.
+
+    Raises:
+        TargetError: nothing is known of the board's speed at that precision.
+    """
+    rate = (target.gmacs_per_s or {}).get(precision)
+    if rate is None or target.bandwidth_gbs is None or target.launch_us is None:
+        raise _unknown(target, imgsz, precision)
+    return rate, target.bandwidth_gbs, target.launch_us
+
+
 def board_forecast(target: Target, coupling: Coupling, precision: str) -> BoardModel:
     """Return the model of a target's board for a network.
 
@@ -78,15 +95,13 @@ def board_forecast(target: Target, coupling: Coupling, precision: str) -> BoardM
     Raises:
         TargetError: nothing is known of the board's speed at that precision.
     """
-    rate = (target.gmacs_per_s or {}).get(precision)
-    if rate is None or target.bandwidth_gbs is None or target.launch_us is None:
-        raise _unknown(target, coupling, precision)
+    rate, bandwidth_gbs, launch_us = rates_of(target, precision, coupling.imgsz[0])
     model = BoardModel(
         name=target.name,
         precision=precision,
         gmacs_per_s=rate,
-        bandwidth_gbs=target.bandwidth_gbs,
-        launch_us=target.launch_us,
+        bandwidth_gbs=bandwidth_gbs,
+        launch_us=launch_us,
         alignment=target.alignment[precision],
     )
     moving = {layer.name for layer in changeable(coupling)}
@@ -95,7 +110,7 @@ def board_forecast(target: Target, coupling: Coupling, precision: str) -> BoardM
     return dataclasses.replace(model, fixed_ms=fixed_ms)
 
 
-def _unknown(target: Target, coupling: Coupling, precision: str) -> TargetError:
+def _unknown(target: Target, imgsz: int, precision: str) -> TargetError:
     if target.runtime == "tensorrt":
         return TargetError(
             f"no measurement of {target.title} at {precision} was published that a model of it could rest on",
@@ -105,5 +120,5 @@ def _unknown(target: Target, coupling: Coupling, precision: str) -> TargetError:
     return TargetError(
         f"no latency table was given for the target {target.name}",
         wanted="milliseconds by layer to plan with",
-        do=REMAKE.format(target=target.name, imgsz=coupling.imgsz[0]) + ", and name it with --table",
+        do=REMAKE.format(target=target.name, imgsz=imgsz) + ", and name it with --table",
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy._cores import usable_cores
+from slimdeploy._progress import Progress
 from slimdeploy.bench.process import Worker
 from slimdeploy.configs import LatencyConfig
+from slimdeploy.fields import mismatch
 from slimdeploy.latency.shapes import Kind, Widths, count
 from slimdeploy.latency.table import LayerTime
 
 WORKER = "slimdeploy.latency.worker"
-PROGRESS_S = 10.0
 CALLS = (8, 400)  # of a layer: timed, at least and at most
 
 Ask = Callable[[Kind, Widths], dict[str, Any]]  # times one convolution: `ms`, `noise_ms`, `calls`, `backend`, `version`
@@ -67,10 +67,11 @@ def time_layers(
         MissingDependency: the runtime is not installed.
     """
     done = _resumed(progress, config, where)
-    total, started, told = count(wanted), time.perf_counter(), time.perf_counter()
-    begun = len(done)
+    total, begun = count(wanted), len(done)
     if begun:
         log.info("latency: %d of %d layers measured already", begun, total)
+    text = "latency: {done} of {total} layers, about {left_s:.0f} s left"
+    far = Progress(log, text, total=total, before=begun)
     with progress.open("a", encoding="utf-8") as stream:
         for kind, widths in wanted.items():
             for inputs, outputs in widths:
@@ -79,9 +80,7 @@ def time_layers(
                 done[key] = ask(kind, (inputs, outputs))
                 stream.write(json.dumps({"key": key, **done[key]}) + "\n")
                 stream.flush()
-                if (now := time.perf_counter()) - told >= PROGRESS_S:
-                    told, left_s = now, (now - started) / (len(done) - begun) * (total - len(done))
-                    log.info("latency: %d of %d layers, about %.0f s left", len(done), total, left_s)
+                far.at(len(done))
     layers = {kind: tuple(_layer_time(done, kind, at) for at in widths) for kind, widths in wanted.items()}
     last = next(reversed(done.values()))
     return LayerTimes(layers=layers, backend=last["backend"], version=last["version"], threads=last.get("threads"))
@@ -117,17 +116,26 @@ def _resumed(progress: Path, config: LatencyConfig, where: str) -> dict[str, dic
         "backend": where, "precision": config.precision, "threads": config.threads or usable_cores(),
         "layer_s": config.layer_s,
     }  # fmt: skip
-    lines = progress.read_text(encoding="utf-8").splitlines() if progress.exists() else []
+    lines = progress.read_text(encoding="utf-8", errors="replace").split("\n") if progress.exists() else []
     rows = [row for row in map(_parsed, lines) if row is not None]
     if not rows or rows[0] != settings:
         progress.write_text(json.dumps(settings) + "\n", encoding="utf-8")
         return {}
-    return {row.pop("key"): row for row in rows[1:]}
+    return {row.pop("key"): row for row in rows[1:] if _is_timed(row)}
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        row: dict[str, Any] = json.loads(line)
-    except ValueError:  # the line that was being written when the measurement was stopped
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # the line that was being written when the measurement was stopped
         return None
-    return row
+    return row if isinstance(row, dict) else None
+
+
+_TIMED: Mapping[str, Any] = {
+    "key": str, "ms": float, "noise_ms": float, "calls": int, "backend": str, "version": str, "threads": int | None,
+}  # fmt: skip
+
+
+def _is_timed(row: Mapping[str, Any]) -> bool:
+    return not any(mismatch(hint, row.get(key)) for key, hint in _TIMED.items()) and row["ms"] > 0

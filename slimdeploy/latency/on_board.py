@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from slimdeploy.devices.transfer import send
 from slimdeploy.latency.measure import CALLS
 from slimdeploy.latency.shapes import Kind, Widths
 from slimdeploy.lineage import sha256_file
+from slimdeploy.outputs import scratch_folder
 
 SENT = "graph.onnx"
 
@@ -39,7 +39,7 @@ class BoardTimer:
         """Return what one convolution took: the median, the noise, and every call's seconds."""
         with needs("onnx"):
             from slimdeploy.latency.graphs import write_layer
-        with tempfile.TemporaryDirectory(prefix="slimdeploy-") as folder:
+        with scratch_folder() as folder:
             path = Path(folder) / "layer.onnx"
             write_layer(kind, *widths, path, precision=self._config.precision)
             packed = base64.b64encode(zlib.compress(path.read_bytes())).decode("ascii")
@@ -59,7 +59,7 @@ class BoardTimer:
             path: an ONNX model.
         """
         name = sha256_file(path)
-        with tempfile.TemporaryDirectory(prefix="slimdeploy-") as folder:
+        with scratch_folder() as folder:
             copy = Path(folder) / SENT  # under a name that every board takes, whatever the user's file is called
             shutil.copyfile(path, copy)
             sizes = {SENT: copy.stat().st_size}

@@ -13,9 +13,13 @@ from typing import Any
 
 from slimdeploy.channels import ConvLayer, Coupling
 from slimdeploy.errors import UsageError
+from slimdeploy.fields import require
+from slimdeploy.files import MALFORMED, why_malformed
 from slimdeploy.latency.shapes import Kind, Widths, changeable, kind_of
 from slimdeploy.lineage import SCHEMA, read_json, write_json
 from slimdeploy.records import Target
+
+_MOST_WIDTHS = 10_000  # of one kind of convolution; YOLOv8x has some 600
 
 REMAKE = "measure one: slimdeploy latency WEIGHTS --target {target} --imgsz {imgsz} --out table.json"
 
@@ -243,7 +247,7 @@ def write_table(table: LatencyTable, path: Path) -> None:
         for kind, times in table.layers.items()
     ]
     wholes = [dataclasses.asdict(one) for one in table.wholes]
-    write_json(path, {"schema": SCHEMA, **plain, "wholes": wholes, "layers": layers})
+    write_json(path, {"schema": SCHEMA, **plain, "wholes": wholes, "layers": layers}, replace=False)
 
 
 def read_table(path: Path) -> LatencyTable:
@@ -264,10 +268,29 @@ def read_table(path: Path) -> LatencyTable:
         height, width = record.pop("imgsz")
         rest = {name: value for name, value in record.items() if name != "schema"}
         table = LatencyTable(layers=layers, wholes=wholes, imgsz=(int(height), int(width)), **rest)
-        _ = table.fit
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"{path} is no latency table: {error!r}", do="measure it again: slimdeploy latency") from error
+        require(table)
+        _require_times(table)
+    except MALFORMED as error:
+        raise UsageError(
+            f"{path} is no latency table: {why_malformed(error)}", do="measure it again: slimdeploy latency"
+        ) from error
     return table
+
+
+def _require_times(table: LatencyTable) -> None:
+    """Raise UsageError for times or widths that nothing can be reckoned from."""
+    if not table.wholes or not table.layers:
+        raise UsageError("it holds no times", wanted="layers, and whole networks")
+    for kind, times in table.layers.items():
+        if not 1 <= len(times) <= _MOST_WIDTHS:
+            raise UsageError(f"{len(times)} times of {kind}", wanted=f"1 to {_MOST_WIDTHS}")
+        if min(kind.kernel, kind.stride, kind.height, kind.width) < 1:
+            raise UsageError(f"a convolution {kind}", wanted="sides of 1 or more")
+    every = [time for times in table.layers.values() for time in times]
+    if min(min(one.inputs, one.outputs) for one in every) < 1 or min(one.ms for one in every) <= 0:
+        raise UsageError("a layer without channels, or of 0 ms or less", wanted="1 channel or more, and more than 0 ms")
+    if min(min(one.measured_ms, one.layers_ms) for one in table.wholes) <= 0 or min(table.imgsz) < 1:
+        raise UsageError("a network of 0 ms or less, or without a size", wanted="more than 0")
 
 
 def _as_time(inputs: int, outputs: int, ms: float, noise_ms: float, calls: int) -> LayerTime:

@@ -5,7 +5,6 @@ Started by `bench.process.Worker`, never by hand.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from slimdeploy.bench import worker
 from slimdeploy.bench.stats import SIGMAS_PER_MAD, mad
 from slimdeploy.latency.measure import CALLS
 from slimdeploy.latency.shapes import Kind
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Artifact, ModelSpec
 
 UNTIMED_CALLS = 3
@@ -30,7 +30,7 @@ def time_layer(request: Mapping[str, Any]) -> dict[str, Any]:
         import numpy as np
 
         from slimdeploy.latency.graphs import TYPES, write_layer
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "layer.onnx"
         kind, precision = Kind(**request["kind"]), request["precision"]
         shape = write_layer(kind, request["inputs"], request["outputs"], path, precision=precision)

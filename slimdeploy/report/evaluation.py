@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy.errors import UsageError
+from slimdeploy.fields import require
+from slimdeploy.files import MALFORMED, why_malformed
 from slimdeploy.lineage import read_json
 from slimdeploy.records import Evaluation, Found, Scene, Seen
 from slimdeploy.report.read import bench_file
@@ -34,9 +36,10 @@ def read_evaluation(run: Path) -> Evaluation | None:
             judged=str(plain["judged"]),
             scenes=tuple(map(_scene, plain["scenes"])),
         )
+        require(found)
         _check(found)
-    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-        raise UsageError(f"{path} is damaged: {error!r}", do="run the bench again") from error
+    except MALFORMED as error:
+        raise UsageError(f"{path} is damaged: {why_malformed(error)}", do="run the bench again") from error
     return found
 
 
@@ -68,6 +71,9 @@ def joined(evaluations: Sequence[Evaluation | None], names: Sequence[Mapping[str
 
 
 def _check(found: Evaluation) -> None:
+    boxes = [box for scene in found.scenes for seen in scene.seen.values() for box in seen.found]
+    if any(box.label < 0 for box in boxes) or any(min(scene.size) < 1 for scene in found.scenes):
+        raise UsageError("a scene has a class or a size below what there is", wanted="0 or more, and 1 px or more")
     side = len(found.classes) + 1
     if any(len(curve) != POINTS for curve in found.precision.values()):
         raise UsageError("a precision-recall curve is cut short", wanted=f"{POINTS} points")

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from slimdeploy import __version__
-from slimdeploy._needs import needs
 from slimdeploy.records import Report
 from slimdeploy.report.accuracy_plots import accuracy_plots
 from slimdeploy.report.canvas import SERIES
@@ -24,6 +23,7 @@ from slimdeploy.report.remarks import warnings
 from slimdeploy.report.scenes import scenes
 from slimdeploy.report.scores import DETAILS_NOTE, side_by_side
 from slimdeploy.report.sensitivity_plots import sensitivity_plots
+from slimdeploy.report.templates import page_environment
 from slimdeploy.report.training_plots import gammas_png, training_plots
 
 __all__ = ["as_html", "gammas_png"]
@@ -38,11 +38,7 @@ def as_html(report: Report) -> str:
     Raises:
         MissingDependency: the extra `report` is not installed.
     """
-    with needs("report"):
-        import jinja2
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = page_environment()
     environment.filters["unbroken"] = _unbroken
     source = importlib.resources.files("slimdeploy.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
     page: str = environment.from_string(source).render(_content(report))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from slimdeploy.bench import stats
 from slimdeploy.errors import UsageError
+from slimdeploy.fields import require
+from slimdeploy.files import MALFORMED, why_malformed
 from slimdeploy.lineage import RUN_FILE, read_json, read_run
 from slimdeploy.records import Accuracy, Interval, LayerTime, Measurement, Offered, Power, Row
+from slimdeploy.report.results import require_results
 
 BENCH_FILE = "bench.json"
 PLAN_FILE = "plan.json"
 STAGES = ("train", "sparsify", "prune", "finetune", "export", "bench")  # the order in which lineage is told
-KINDS: Mapping[str, tuple[type, ...]] = {  # of a record's fields as they are declared
-    "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,), "Mapping[str, Any]": (Mapping,),
-    "Mapping[str, float]": (Mapping,), "tuple[str, ...]": (tuple,), "tuple[float, ...]": (tuple,),
-}  # fmt: skip
 RECORDS: Mapping[str, Any] = {  # of a row, each one or none
     "accuracy": Accuracy, "latency": Measurement, "difference": Interval, "end_to_end": Measurement, "offered": Offered,
 }  # fmt: skip
@@ -56,8 +53,10 @@ def read_rows(path: Path, results: Mapping[str, Any]) -> tuple[Row, ...]:
         raise UsageError(f"{path} is damaged: it holds no rows", do="run the bench again")
     try:
         return tuple(_row(plain) for plain in rows)
-    except (TypeError, KeyError, AttributeError, UsageError) as error:
-        raise UsageError(f"{path} is damaged: {error}", do="run the bench again, or upgrade slimdeploy") from error
+    except MALFORMED as error:
+        raise UsageError(
+            f"{path} is damaged: {why_malformed(error)}", do="run the bench again, or upgrade slimdeploy"
+        ) from error
 
 
 def _row(plain: Mapping[str, Any]) -> Row:
@@ -66,9 +65,7 @@ def _row(plain: Mapping[str, Any]) -> Row:
     }
     several = {name: tuple(kind(**_with_tuples(one)) for one in plain.get(name) or ()) for name, kind in LISTS.items()}
     row = Row(**{**plain, **single, **several})
-    for record in (row, *single.values(), *(one for records in several.values() for one in records)):
-        if record is not None:
-            _check_fields(record)
+    require(row)
     for timed in (row.latency, row.end_to_end):
         if timed is not None:
             stats.round_medians(timed)  # raises where the rounds do not add up
@@ -77,17 +74,6 @@ def _row(plain: Mapping[str, Any]) -> Row:
 
 def _with_tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
-
-
-def _check_fields(record: Any) -> None:
-    """Raise UsageError where a plain field is not of the kind that the record declares, or no finite number."""
-    for field in dataclasses.fields(record):
-        value, kinds = getattr(record, field.name), KINDS.get(str(field.type))
-        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-            raise UsageError(f"{field.name} is {value!r}", wanted=str(field.type))
-        numbers = value if isinstance(value, tuple) else (value,)
-        if any(isinstance(one, float) and not math.isfinite(one) for one in numbers):
-            raise UsageError(f"{field.name} is {value!r}", wanted="finite numbers")
 
 
 def read_widths(run: Path) -> tuple[tuple[str, int, int], ...]:
@@ -128,8 +114,8 @@ def _plan_widths(path: Path) -> dict[str, tuple[int, int]]:
             for group in plan["groups"]
             for layer in group["layers"]
         }
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is damaged: {error!r}", do="prune again") from error
+    except MALFORMED as error:
+        raise UsageError(f"{path} is damaged: {why_malformed(error)}", do="prune again") from error
 
 
 def read_lineage(run: Path) -> tuple[dict[str, Any], ...]:
@@ -144,7 +130,14 @@ def read_lineage(run: Path) -> tuple[dict[str, Any], ...]:
         parts = folder.relative_to(run).parts
         if parts and (parts[0] in SET_ASIDE or any(part.startswith(".") for part in parts)):
             continue
-        records.append({**read_run(folder), "folder": "/".join(parts) or run.resolve().name})
+        record = read_run(folder)
+        try:
+            require_results(record["results"])
+        except UsageError as error:
+            raise UsageError(
+                f"{folder / RUN_FILE} is damaged: {why_malformed(error)}", do="make that stage again"
+            ) from error
+        records.append({**record, "folder": "/".join(parts) or run.resolve().name})
     return tuple(sorted(records, key=_place_in_order))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slimdeploy.lineage import write_json
+from slimdeploy.outputs import whole_file
 from slimdeploy.records import Report
 from slimdeploy.report.document import as_document
 from slimdeploy.report.html import as_html, gammas_png
@@ -27,21 +28,27 @@ def write_report(report: Report, out: Path) -> tuple[Path, ...]:
         MissingDependency: the extra `report` is not installed.
     """
     page, picture = as_html(report), gammas_png(report)
-    write_page(page, out / PAGE)
-    write_page(as_markdown(report), out / MARKDOWN)
+    write_page(page, out / PAGE, replace=True)
+    write_page(as_markdown(report), out / MARKDOWN, replace=True)
     write_json(out / DOCUMENT, as_document(report))
     written = [out / PAGE, out / MARKDOWN, out / DOCUMENT]
     if picture is not None:
-        (out / GAMMAS).write_bytes(picture)
+        with whole_file(out / GAMMAS, replace=True) as partial:
+            partial.write_bytes(picture)
         written.append(out / GAMMAS)
     return tuple(written)
 
 
-def write_page(text: str, path: Path) -> None:
-    """Write a text so that it is either whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+def write_page(text: str, path: Path, *, replace: bool = False) -> None:
+    """Write a text so that it is either whole or not there.
+
+    Args:
+        text: what to write.
+        path: the final name.
+        replace: take the place of an older file.
+
+    Raises:
+        OutputExists: `path` is there, and `replace` is not set.
+    """
+    with whole_file(path, replace=replace) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

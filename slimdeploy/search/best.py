@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slimdeploy.errors import GateError, StageFailed, UsageError
-from slimdeploy.lineage import RUN_FILE, refuse_existing, whole_folder, write_json
+from slimdeploy.lineage import RUN_FILE, write_json
+from slimdeploy.outputs import refuse_existing, whole_folder
 from slimdeploy.search.folder import Folder, open_folder
 from slimdeploy.search.recipe import recipe_text
 from slimdeploy.search.run import status

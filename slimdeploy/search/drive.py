@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from slimdeploy._progress import Every
 from slimdeploy.errors import StageFailed
 from slimdeploy.lineage import write_json
 from slimdeploy.search.cache import WAITING, WORKING
@@ -77,7 +78,7 @@ class Driver:
         self._running: dict[int, _Running] = {}
         self._tries: dict[int, int] = {}
         self._began: dict[int, float] = {}
-        self._noted = 0.0
+        self._noting = Every(PROGRESS_S, at_once=True)
         self._records: list[Record] = []
 
     def drive(self) -> View:
@@ -199,10 +200,8 @@ class Driver:
 
     def _note(self, *, force: bool = False) -> None:
         """Show how the search stands, and write it down for --status."""
-        now = time.monotonic()
-        if not force and now - self._noted < PROGRESS_S:
+        if not (self._noting.due() or force):
             return
-        self._noted = now
         view = self._view()
         write_json(
             self._folder.path / PROGRESS_FILE,

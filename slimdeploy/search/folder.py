@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slimdeploy._leftovers import sweep
 from slimdeploy._needs import needs
 from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.fields import mismatch
 from slimdeploy.files import MALFORMED
 from slimdeploy.lineage import read_json, write_json
+from slimdeploy.outputs import make_folder
 from slimdeploy.search.spec import Spec, spec_from
 from slimdeploy.search.store import is_url
 from slimdeploy.search.study import redacted
@@ -72,6 +74,7 @@ def new_folder(raw: Mapping[str, Any], spec: Spec, path: Path, *, cache: str = "
     Raises:
         OutputExists: there is something already.
     """
+    sweep(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         search = (path / SEARCH_FILE).exists()
         raise OutputExists(
@@ -79,9 +82,8 @@ def new_folder(raw: Mapping[str, Any], spec: Spec, path: Path, *, cache: str = "
             wanted="a name that is free",
             do=f"go on with it: slimdeploy search --resume --out {path}" if search else "name another with --out",
         )
-    for name in (LOGS, TRIALS):
-        (path / name).mkdir(parents=True, exist_ok=True)
-    write_json(
+    make_folder(path)
+    write_json(  # first of all: without it, the folder is nobody's
         path / SEARCH_FILE,
         {
             "schema": 1, "id": uuid.uuid4().hex[:12], "search": raw, "recipe": spec.recipe, "place": str(spec.place),
@@ -89,7 +91,14 @@ def new_folder(raw: Mapping[str, Any], spec: Spec, path: Path, *, cache: str = "
             "storage": redacted(storage),
         },
     )  # fmt: skip
+    make_rooms(path)
     return open_folder(path)
+
+
+def make_rooms(path: Path) -> None:
+    """Make the folders below a search's own, which one that was killed at its beginning may lack."""
+    for name in (LOGS, TRIALS):
+        make_folder(path / name)
 
 
 def open_folder(path: Path) -> Folder:
@@ -112,7 +121,7 @@ def open_folder(path: Path) -> Folder:
         spec = spec_from(
             plain["search"], plain["recipe"], Path(plain["place"]), data=Path(plain["data"]) if plain["data"] else None
         )
-    except (UsageError, *MALFORMED) as error:
+    except MALFORMED as error:
         raise UsageError(f"{path / SEARCH_FILE} is damaged: {error}", do="begin again with another --out") from error
     url = is_url(plain["cache"])
     return Folder(

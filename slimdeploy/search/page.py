@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy import __version__
-from slimdeploy._needs import needs
+from slimdeploy.report.templates import page_environment
 from slimdeploy.report.write import write_page
 from slimdeploy.search.plots import search_plots
 from slimdeploy.search.recipe import recipe_text
@@ -37,8 +37,8 @@ def write_report(view: View, importances: Mapping[str, Mapping[str, float]], fol
     """
     (folder / RECIPES).mkdir(exist_ok=True)
     for one in view.having(DONE):
-        write_page(recipe_text(view.spec, one.values), recipe_path(folder, one))
-    write_page(as_html(view, importances, folder), folder / PAGE)
+        write_page(recipe_text(view.spec, one.values), recipe_path(folder, one), replace=True)
+    write_page(as_html(view, importances, folder), folder / PAGE, replace=True)
     return folder / PAGE
 
 
@@ -56,11 +56,7 @@ def command(folder: Path, one: Record) -> str:
 
 def as_html(view: View, importances: Mapping[str, Mapping[str, float]], folder: Path) -> str:
     """Return a search as a page that loads nothing from anywhere."""
-    with needs("report"):
-        import jinja2
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = page_environment()
     source = importlib.resources.files("slimdeploy.search").joinpath(TEMPLATE).read_text(encoding="utf-8")
     page: str = environment.from_string(source).render(_content(view, importances, folder))
     return page

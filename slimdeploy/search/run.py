@@ -12,11 +12,11 @@ from pathlib import Path
 
 from slimdeploy._needs import require
 from slimdeploy.errors import GateError, StageFailed, UsageError
-from slimdeploy.files import read_toml
+from slimdeploy.files import MALFORMED, read_toml, why_malformed
 from slimdeploy.lineage import read_json
 from slimdeploy.recipes import recipe_from
 from slimdeploy.search.drive import Driver
-from slimdeploy.search.folder import LOGS, PROGRESS_FILE, Folder, new_folder, only_here, open_folder
+from slimdeploy.search.folder import LOGS, PROGRESS_FILE, Folder, make_rooms, new_folder, only_here, open_folder
 from slimdeploy.search.local import Engine, LocalEngine
 from slimdeploy.search.page import write_report
 from slimdeploy.search.space import with_values
@@ -127,15 +127,19 @@ def status(out: Path, storage: str = "") -> View:
     running = {}
     if (out / PROGRESS_FILE).exists():
         noted = read_json(out / PROGRESS_FILE, what="progress")
-        if time.time() - noted["written_at"] < STALE_S:
-            running = {int(number): (str(one[0]), float(one[1])) for number, one in noted["running"].items()}
+        try:
+            if time.time() - noted["written_at"] < STALE_S:
+                running = {int(number): (str(one[0]), float(one[1])) for number, one in noted["running"].items()}
+        except MALFORMED as error:
+            raise UsageError(f"{out / PROGRESS_FILE} is damaged: {why_malformed(error)}", do="remove it") from error
     with contextlib.closing(Book(folder.spec, folder.url(storage), folder.identity, create=False)) as book:
         return View(spec=folder.spec, records=tuple(book.records()), running=running)
 
 
 def _drive(folder: Folder, options: Options, watch: Watch, *, create: bool) -> View:
     with only_here(folder.path):
-        engine, book = _opened(folder, options, create=create)
+        make_rooms(folder.path)
+        engine, book = _opened(folder, options, new=create)
         with contextlib.closing(book):
             with contextlib.closing(engine):
                 view = Driver(folder, book, engine, trust=options.trust, watch=watch, walk=options.walk).drive()
@@ -144,8 +148,12 @@ def _drive(folder: Folder, options: Options, watch: Watch, *, create: bool) -> V
         return view
 
 
-def _opened(folder: Folder, options: Options, *, create: bool) -> tuple[Engine, Book]:
-    """Return engine and study; a folder that was made for a search that cannot begin is removed."""
+def _opened(folder: Folder, options: Options, *, new: bool) -> tuple[Engine, Book]:
+    """Return engine and study; a folder that was made for a search that cannot begin is removed.
+
+    A search that was killed before it noted any progress may have no study yet, so that one is made then, too.
+    """
+    create = new or not (folder.path / PROGRESS_FILE).exists()
     try:
         engine = engine_for(folder, options)
         try:
@@ -154,7 +162,7 @@ def _opened(folder: Folder, options: Options, *, create: bool) -> tuple[Engine, 
             engine.close()
             raise
     except BaseException:
-        if create:
+        if new:
             shutil.rmtree(folder.path)
         raise
 

@@ -13,7 +13,8 @@ from slimdeploy._needs import needs
 from slimdeploy.board.errors import ArtifactError as Refused
 from slimdeploy.bundle.untar import Tar, write_entry
 from slimdeploy.errors import StageFailed, UsageError
-from slimdeploy.lineage import read_run, sha256_file, whole_folder
+from slimdeploy.lineage import read_run, sha256_file
+from slimdeploy.outputs import whole_folder
 
 SUFFIX = ".tar"
 

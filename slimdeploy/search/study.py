@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from slimdeploy._needs import needs
 from slimdeploy.errors import DeviceError, UsageError
+from slimdeploy.fields import mismatch
+from slimdeploy.files import parse_json
 from slimdeploy.search.space import Setting, combinations
 from slimdeploy.search.spec import OBJECTIVES, Spec
 from slimdeploy.search.trial import DONE, FAILED, STOPPED, Outcome
@@ -106,7 +108,9 @@ class Book:
             directions = ["maximize" if OBJECTIVES[name] else "minimize" for name in self.spec.objectives]
             name = f"slimdeploy-{folder}"
             if create:
-                study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+                study = optuna.create_study(
+                    storage=storage, study_name=name, directions=directions, load_if_exists=True
+                )
                 study.set_user_attr(IDENTITY, self.spec.identity)
                 study.set_user_attr(FOLDER, folder)
                 return study
@@ -309,8 +313,25 @@ def _fingerprint(values: Mapping[str, Any]) -> str:
     return json.dumps(values, sort_keys=True, default=str)
 
 
+_TOLD_FIELDS: Mapping[str, Any] = {
+    "figures": Mapping[str, float], "steps": tuple[Any, ...], "seconds": float | None, "state": str, "why": str,
+    "bundle": str,
+}  # fmt: skip
+
+
+def _told(trial: optuna.trial.FrozenTrial) -> Mapping[str, Any]:
+    """Return what a worker told of a trial; a study's database may be anybody's."""
+    told = parse_json(trial.user_attrs.get(TOLD, "{}"), where=f"trial {trial.number} of the study", what="record")
+    if not isinstance(told, dict):
+        raise UsageError(f"trial {trial.number} of the study is damaged", do="begin a new study")
+    for key, hint in _TOLD_FIELDS.items():
+        if key in told and (found := mismatch(hint, told[key], key)):
+            raise UsageError(f"trial {trial.number} of the study is damaged: {found.wrong}", wanted=found.wanted)
+    return told
+
+
 def _record(trial: optuna.trial.FrozenTrial, spec: Spec) -> Record:
-    told: Mapping[str, Any] = json.loads(trial.user_attrs.get(TOLD, "{}")) if trial.state.is_finished() else {}
+    told = _told(trial) if trial.state.is_finished() else {}
     figures = told.get("figures", {})
     state = str(told.get("state", FAILED)) if trial.state.is_finished() else OPEN
     if BATCH not in trial.user_attrs:

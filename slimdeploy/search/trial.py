@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from slimdeploy.configs import ShipConfig
-from slimdeploy.errors import SlimdeployError
+from slimdeploy.errors import SlimdeployError, UsageError
+from slimdeploy.fields import is_number
 from slimdeploy.lineage import Input, read_json
 from slimdeploy.pipeline import Step, Way
 from slimdeploy.recipes import Recipe, recipe_from
@@ -197,8 +198,12 @@ def on_board(bench: Path) -> dict[str, float]:
     from slimdeploy.stages.bench_device import TELEMETRY
 
     p50_ms = figures_of(bench)["p50_ms"]
-    (told,) = read_json(bench / TELEMETRY, what="telemetry")["by_row"].values()
-    power_mw = (told or {}).get("mean_power_mw")
+    by_row = read_json(bench / TELEMETRY, what="telemetry").get("by_row")
+    rows = list(by_row.values()) if isinstance(by_row, dict) else []
+    told: Any = (rows[0] or {}) if len(rows) == 1 else None
+    power_mw: Any = told.get("mean_power_mw") if isinstance(told, dict) else "missing"
+    if not (power_mw is None or is_number(power_mw)):
+        raise UsageError(f"{bench / TELEMETRY} is damaged: it does not tell one board's power", do="measure again")
     return {"p50_ms": p50_ms} | ({"joules": power_mw * p50_ms / 1e6} if power_mw is not None else {})
 
 

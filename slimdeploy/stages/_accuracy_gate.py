@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from slimdeploy.data.calibration import choose
 from slimdeploy.data.dataset import Dataset
 from slimdeploy.errors import GateError
 from slimdeploy.lineage import write_json
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Accuracy, Artifact, Interval
 from slimdeploy.stages import _parity, _sensitivity
 from slimdeploy.stages._float16 import KeptFloat
@@ -97,7 +97,7 @@ class Gate:
         return self._int8[tuple(keep)]
 
     def _score_form(self, form: Form, keep: Sequence[KeptFloat] = ()) -> Score:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             path = Path(folder) / form.file
             self.graphs.write(form, path, limits=self._limits, keep=keep)
             return self._score_file(read_artifact(path))

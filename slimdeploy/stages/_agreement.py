@@ -87,8 +87,7 @@ def require_agreement(agreement: DetectionAgreement | None, config: PruneConfig,
         raise GateError(
             f"the cut network finds {agreement.share:.0%} of what the whole one finds ({counts_text(agreement)})"
             f"{_worst_classes(agreement)}; alone, these groups take most: {worst()}",
-            wanted=f"{config.least_agreement:.0%} or more, below which fine-tuning starts from little more than new "
-            "weights",
+            wanted=f"{config.least_agreement:.0%} or more",
             do="ask for less, take it in passes with fine-tuning between them (passes = 2 in a recipe), start from a "
             "smaller scale, or cut it all the same with --least-agreement 0",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import UsageError
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Checkpoint, Target
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Graphs:
 
         if opset not in self._traced:
             log.info("export: tracing at %dx%d, opset %d", *self.config.imgsz, opset)
-            with tempfile.TemporaryDirectory() as folder:
+            with scratch_folder() as folder:
                 path = Path(folder) / "traced.onnx"
                 batch = 1 if self.config.dynamic_batch else self.config.batch
                 onnx_export.write_graph(self._network, path, imgsz=self.config.imgsz, batch=batch, opset=opset)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimdeploy.channels import Coupling
 from slimdeploy.configs import PruneConfig
-from slimdeploy.data.dataset import Dataset, label_path, read_dataset, read_labels
+from slimdeploy.data.dataset import Dataset, read_dataset
 from slimdeploy.errors import UsageError
 from slimdeploy.stages._trials import spread
 
@@ -94,7 +94,7 @@ def _batch(paths: list[Path], dataset: Dataset, imgsz: int) -> Mapping[str, Any]
         images.append(input_chw)
         scale = np.array([place.resized[1], place.resized[0]] * 2) / imgsz
         shift = np.array([place.left, place.top, 0, 0]) / imgsz
-        for label, *box in read_labels(label_path(path), dataset.classes):
+        for label, *box in dataset.labels(path).boxes:
             rows.append((number, label, *(np.array(box) * scale + shift)))
     table = torch.tensor(np.array(rows, dtype=np.float32).reshape(-1, 6))
     return {

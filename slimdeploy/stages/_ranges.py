@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
+from slimdeploy._progress import Progress
 from slimdeploy.backends.protocol import INPUT
 
 log = logging.getLogger("slimdeploy.export")
@@ -26,7 +26,6 @@ LEVELS = 128  # magnitudes that a symmetric int8 tells apart
 STEP = 16  # bins between two cuts that are tried
 PERCENTILE = 0.9999
 SAMPLE = 65536  # values of one tensor and image that enter its histogram; its peak is of all of them
-PROGRESS_S = 5.0
 
 Counts = NDArray[np.int64]
 
@@ -132,12 +131,10 @@ def observe(model: ModelProto, tensors: Sequence[str], inputs: Iterable[NDArray[
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     found = {name: Histogram() for name in tensors}
-    told = time.perf_counter()
+    far = Progress(log, "export: calibrating, {done} calls done", total=len(inputs) if isinstance(inputs, Sized) else 0)
     for number, images in enumerate(inputs, start=1):
         outputs = dict(zip(inner, session.run(inner, {INPUT: images}), strict=True))
         for name, histogram in found.items():
             histogram.add(images if name == INPUT else outputs[name])
-        if time.perf_counter() - told >= PROGRESS_S:
-            told = time.perf_counter()
-            log.info("export: calibrating, %d calls done", number)
+        far.at(number)
     return found

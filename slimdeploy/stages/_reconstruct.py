@@ -107,7 +107,7 @@ def _images(
 
     from slimdeploy.yolo.checkpoint import class_names
 
-    if "train" not in read_dataset(data, check_labels=False).splits:
+    if not read_dataset(data, check_labels=False).names_split("train"):
         raise DataError(
             f"{data} has no training images to fit weights on",
             wanted="a train split: what a network is scored on must not shape it",

@@ -24,6 +24,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from slimdeploy._progress import Progress
 from slimdeploy.backends.onnx_graph import macs_by_node
 from slimdeploy.backends.protocol import INPUT, OUTPUT
 from slimdeploy.errors import GateError
@@ -121,12 +122,12 @@ def rank(model: ModelProto, limits: Mapping[str, float], inputs: Sequence[Array]
     macs = {node.name: by_output[node.output[0]] for node in model.graph.node if node.output[0] in by_output}
     expected, total = _outputs(model, inputs), sum(macs.values())
     layers = []
+    far = Progress(log, "export: sensitivity of {done} of {total} layers known", total=len(names))
     for number, name in enumerate(names, start=1):
         alone = _int8.quantised(model, limits, [other for other in names if other != name])
         found = damage(zip(expected, _outputs(alone, inputs), strict=True))
         layers.append(Layer(node=name, damage=found, share=macs.get(name, 0) / total))
-        if number % 10 == 0:
-            log.info("export: sensitivity of %d of %d layers known", number, len(names))
+        far.at(number)
     return tuple(sorted(layers, key=lambda layer: (-layer.worth, layer.node)))
 
 

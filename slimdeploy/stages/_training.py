@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimdeploy._needs import needs
+from slimdeploy._alone import LOCK, alone_at
+from slimdeploy._leftovers import beside, remove, sweep
+from slimdeploy._rename import output_exists
 from slimdeploy.configs import Config, build
 from slimdeploy.errors import OutputExists, SlimdeployError, UsageError
+from slimdeploy.fields import mismatch
 from slimdeploy.lineage import (
+    REQUEST,
+    RUN_FILE,
     WORK,
     Input,
     Run,
     config_dict,
     fingerprint,
+    finish_resumable,
     partial_of,
     read_json,
     stage_run,
     versions,
     write_json,
 )
+from slimdeploy.outputs import refuse_existing
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
     from slimdeploy.yolo.training import Trained
 
-REQUEST = "request.json"
-LOCK, LOCK_TIMEOUT_S = "lock", 15.0
+LOCK_TIMEOUT_S = 15.0  # a killed process's data loaders hold its lock until they notice, within seconds
 TUNED, TAUGHT = "tuned", "taught"  # a recipe's fine-tuned models: without and with a teacher beside it
 
 log = logging.getLogger("slimdeploy.train")
@@ -68,50 +71,63 @@ def training_run(request: Request) -> Iterator[Run]:
         OutputExists: `request.out` is there already, or a training with other settings is unfinished beside it.
         UsageError: another process trains in that folder now.
     """
-    partial = partial_of(request.out)
-    if (partial / WORK).exists():
-        _require_same(partial, request)
-    with stage_run(request.stage, config=request.config, inputs=request.inputs, out=request.out, resumable=True) as run:
-        lock = _locked(run.folder)
-        try:
+    refuse_complete(request.out)  # before the lock is waited for
+    with alone_at(beside(request.out, LOCK), wait_s=LOCK_TIMEOUT_S, busy=lambda: _busy(request.out)):
+        if request.out.exists():
+            raise output_exists(request.out, "another process has just finished it")
+        partial = partial_of(request.out)
+        if _has_epochs(partial):
+            _require_same(partial, request)
+        else:
+            _clear(partial)
+        with stage_run(
+            request.stage, config=request.config, inputs=request.inputs, out=request.out, resumable=True
+        ) as run:
             write_json(run.folder / WORK / REQUEST, _as_json(request))
-            yield run
-        except (SlimdeployError, KeyboardInterrupt):
-            lock.release()
-            _leave(run.folder, request.stage)
-            raise
-        finally:
-            lock.release()  # before the folder gets its name, since Windows renames none with an open file
+            try:
+                yield run
+            except (SlimdeployError, KeyboardInterrupt):
+                _leave(run.folder, request.stage)
+                raise
 
 
-def _locked(folder: Path) -> BaseFileLock:
-    """Return the lock of a folder, held; the system lets go of it when the process ends, however it ends.
+def refuse_complete(out: Path) -> None:
+    """Raise, before any work is done, where a training cannot make its output; see `outputs.refuse_existing`."""
+    finish_resumable(out)
+    refuse_existing(out)
 
-    A killed process's data loaders hold it until they notice, within seconds.
-    """
-    with needs("train"):
-        from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / WORK / LOCK)
-    try:
-        lock.acquire(timeout=LOCK_TIMEOUT_S)
-    except Timeout as error:
-        raise UsageError(
-            f"another process trains in {folder} now",
-            wanted="a single one at a time",
-            do="wait until it ends, or name another folder with --out",
-        ) from error
-    return lock
+def _busy(out: Path) -> UsageError:
+    return UsageError(
+        f"another process trains in {partial_of(out)} now",
+        wanted="a single one at a time",
+        do="wait until it ends, or name another folder with --out",
+    )
+
+
+def _has_epochs(partial: Path) -> bool:
+    """Return whether an unfinished training has a whole epoch; without one, there is nothing to go on from."""
+    from slimdeploy.yolo.progress import STATE
+
+    return (partial / WORK / STATE).exists()
+
+
+def _clear(partial: Path) -> None:
+    """Remove what a process left that was killed before its first epoch was complete, or even before its request."""
+    remove(partial / WORK)
+    sweep(partial)
+    if partial.exists() and (not partial.is_dir() or any(partial.iterdir())):
+        raise OutputExists(
+            f"{partial} exists and is no unfinished training", do="name another with --out, or remove it"
+        )
 
 
 def _leave(folder: Path, stage: str) -> None:
     """Say how to go on with a training that stops; leave nothing behind of one that has no whole epoch yet."""
-    from slimdeploy.yolo.progress import STATE
-
-    if (folder / WORK / STATE).exists():
+    if _has_epochs(folder):
         log.warning("the epochs so far are kept; go on with: slimdeploy %s --resume %s", stage, folder)
     else:
-        shutil.rmtree(folder / WORK)
+        remove(folder / WORK)
         (folder / WORK).mkdir()
 
 
@@ -136,7 +152,7 @@ def _as_json(request: Request) -> dict[str, Any]:
         "stage": request.stage,
         "fingerprint": fingerprint(request.stage, request.config, request.inputs),
         "config": config_dict(request.config),
-        "inputs": {role: dataclasses.asdict(one) for role, one in request.inputs.items()},
+        "inputs": {role: one.as_record() for role, one in request.inputs.items()},
         "paths": {role: str(path.resolve()) for role, path in request.paths.items()},
         "out": str(request.out.resolve()),
         "versions": versions(),
@@ -159,7 +175,7 @@ def resume(folder: Path, stage: str, config: type[Config], start: Callable[..., 
     request = Request(
         stage=stage,
         config=build(config, plain["config"]),
-        inputs={role: Input(**one) for role, one in plain["inputs"].items()},
+        inputs={role: Input(one.get("name", ""), one.get("sha256", "")) for role, one in plain["inputs"].items()},
         paths={role: Path(path) for role, path in plain["paths"].items()},
         out=Path(plain["out"]),
     )
@@ -167,6 +183,12 @@ def resume(folder: Path, stage: str, config: type[Config], start: Callable[..., 
     if partial_of(request.out) != partial.resolve():  # the folder was moved; it goes on where it is now
         request = dataclasses.replace(request, out=partial.resolve().with_name(partial.name.removesuffix(".partial")))
     return start(paths=request.paths, config=request.config, out=request.out)
+
+
+_REQUEST_FIELDS: Mapping[str, Any] = {
+    "stage": str, "config": Mapping[str, Any], "inputs": Mapping[str, Mapping[str, str]], "paths": Mapping[str, str],
+    "out": str, "versions": Mapping[str, str],
+}  # fmt: skip
 
 
 def _unfinished(folder: Path) -> Path:
@@ -179,9 +201,12 @@ def _read_request(folder: Path, stage: str) -> dict[str, Any]:
         raise UsageError(
             f"no unfinished training in {folder}",
             wanted="the .partial folder that a stopped train, sparsify or finetune left",
-            do="begin it anew with --out" if not folder.exists() else "name the .partial folder beside it",
+            do="name the .partial folder beside it" if (folder / RUN_FILE).exists() else "begin it again with --out",
         )
     plain = read_json(path, what="training")
+    for key, hint in _REQUEST_FIELDS.items():
+        if found := mismatch(hint, plain.get(key), key):
+            raise UsageError(f"{path} is damaged: {found.wrong}", wanted=found.wanted, do="begin it again with --out")
     if plain["stage"] != stage:
         raise UsageError(
             f"{folder} is an unfinished {plain['stage']}", wanted=f"an unfinished {stage}",

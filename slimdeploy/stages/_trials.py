@@ -199,6 +199,6 @@ def trial_images(data: Path | None, classes: tuple[str, ...], side: int, count: 
 
 def spread(dataset: Dataset, count: int) -> list[Path]:
     """Return images spread evenly over a data set's training split, or the val split where there is no other."""
-    paths = dataset.images("train" if "train" in dataset.splits else "val")
+    paths = dataset.images("train" if dataset.names_split("train") else "val")
     steps = min(len(paths), count)
     return [paths[i * len(paths) // steps] for i in range(steps)]

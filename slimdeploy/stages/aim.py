@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from slimdeploy.bench.measure import measure
 from slimdeploy.channels import Coupling
 from slimdeploy.configs import BenchConfig, PruneConfig
 from slimdeploy.errors import GateError, UsageError
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.records import Artifact, PlannedLatency, PrunePlan, Target
 from slimdeploy.stages._built import build, cut_copy
 from slimdeploy.stages.plan import plan_of, strongest
@@ -91,7 +91,7 @@ def plan_by_measuring(aim: Aim, config: PruneConfig) -> PrunePlan:
             reached. Or a plan kills all positives.
         DeviceError: a worker process failed.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         timing = _Timing(aim, config, Path(folder))
         shots: list[_Shot] = []
         budget_ms = timing.first_budget_ms()

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slimdeploy._needs import needs
+from slimdeploy._needs import needs, require
+from slimdeploy.bundle.manifest import read_manifest
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import UsageError
-from slimdeploy.lineage import Input, file_input, read_json, stage_run, write_json
+from slimdeploy.lineage import Input, file_input, stage_run, write_json
+from slimdeploy.outputs import refuse_existing
 from slimdeploy.records import Artifact, Row, as_json
 
 if TYPE_CHECKING:
@@ -52,15 +54,18 @@ def bench(
         OutputExists: `out` is there already.
         UsageError: a model is no detector, and there is data or whole frames are to be timed.
     """
-    with needs("onnx"):
+    from slimdeploy.data.dataset import read_dataset
+
+    refuse_existing(out)
+    require("onnx")
+    dataset = read_dataset(data) if data else None
+    with needs("onnx"):  # seconds of imports, for which nobody waits who named the wrong file
         from slimdeploy.accuracy.evaluate import require_detector, require_scorable
         from slimdeploy.backends.artifacts import read_artifact
         from slimdeploy.bench.measure import measure_all
-        from slimdeploy.data.dataset import read_dataset
         from slimdeploy.stages._scoring import gains, score_rows
     imgsz = (config.val.imgsz, config.val.imgsz)
     artifacts = [(name, read_artifact(path, imgsz=imgsz, trust=trust)) for name, path in models]
-    dataset = read_dataset(data) if data else None
     for name, artifact in artifacts:
         if (config.end_to_end or config.fps) and artifact.spec.task != "detect":
             raise UsageError(
@@ -115,7 +120,7 @@ def model_file(place: Path) -> Path:
         return place
     if not (place / MANIFEST).exists():
         raise UsageError(f"{place} is no bundle", wanted="a model file, or a folder that slimdeploy export made")
-    return place / str(read_json(place / MANIFEST, what="bundle manifest")["model"]["file"])
+    return place / str(read_manifest(place)["model"]["file"])
 
 
 def row_of(name: str, artifact: Artifact, took: Measured | None = None) -> Row:

@@ -14,6 +14,7 @@ from slimdeploy.devices.address import Address
 from slimdeploy.devices.session import BoardSession
 from slimdeploy.errors import DeviceError
 from slimdeploy.lineage import Input, stage_run, write_json
+from slimdeploy.outputs import refuse_existing
 from slimdeploy.records import Measurement, Row, as_json
 from slimdeploy.stages.bench import OUTPUT, TITLE
 from slimdeploy.stages.ship import bring, reached, require_board, require_signed
@@ -44,6 +45,7 @@ def bench_device(
         DeviceError: the board cannot be reached, refuses a bundle, or fails.
         OutputExists: `out` is there already.
     """
+    refuse_existing(out)
     names = {str(bundle): Input(bundle.name, _hash(bundle)) for bundle in bundles}
     with stage_run("bench", config=config, inputs=names, out=out) as run:
         rows, telemetry, notes = [], {}, []
@@ -74,7 +76,7 @@ def _measured(
     facts = board.ask("look")
     require_board(manifest, facts, board.address, shipping)
     require_signed(folder, facts, board.address)
-    bring(board, folder, manifest, shipping)
+    bring(board, folder, manifest, shipping, facts)
     options = {"--samples": config.samples, "--rounds": config.rounds, "--threads": config.threads}
     return board.ask(
         "bench",

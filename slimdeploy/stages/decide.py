@@ -13,7 +13,7 @@ from slimdeploy.channels import Coupling
 from slimdeploy.configs import FIGURES, PruneConfig
 from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import GateError, UsageError
-from slimdeploy.latency.board import board_forecast
+from slimdeploy.latency.board import board_forecast, rates_of
 from slimdeploy.latency.table import read_table
 from slimdeploy.lineage import Input, file_input
 from slimdeploy.records import Checkpoint, PlannedGroup, PrunePlan, Target
@@ -160,11 +160,31 @@ def _look(module: nn.Module, coupling: Coupling, config: PruneConfig, data: Path
     return _Seen(coupling=coupling, importance=importance, covariances=covariances)
 
 
+def require_forecast(config: PruneConfig, means: Means) -> None:
+    """Check, without the network, that milliseconds can be foretold where the budget asks for them.
+
+    Raises:
+        TargetError: there is no table, and nothing is known of the board's speed.
+        UsageError: there is no target, or the table is missing, damaged or not of that target.
+    """
+    if means.plan is not None or config.budget[0] not in FIGURES:
+        return
+    target, table = _target_of(config, means), means.table
+    if table is None:
+        rates_of(target, config.precision, config.imgsz)
+    else:
+        read_table(table).require_made_for(target, config.precision)
+
+
+def _target_of(config: PruneConfig, means: Means) -> Target:
+    if means.target is None:
+        raise UsageError(f"a {config.budget[0]} without a target", wanted="--target", do="see slimdeploy targets")
+    return means.target
+
+
 def _forecast(coupling: Coupling, config: PruneConfig, means: Means) -> Forecast:
     """Return what tells milliseconds by layer: the table that was given, or the model of the target's board."""
-    target, table = means.target, means.table
-    if target is None:
-        raise UsageError(f"a {config.budget[0]} without a target", wanted="--target", do="see slimdeploy targets")
+    target, table = _target_of(config, means), means.table
     if table is None:
         return board_forecast(target, coupling, config.precision)
     found = read_table(table)

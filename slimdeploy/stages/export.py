@@ -22,7 +22,8 @@ from slimdeploy.bundle.manifest import Contents, Graph
 from slimdeploy.bundle.pack import pack
 from slimdeploy.configs import ExportConfig
 from slimdeploy.errors import UsageError
-from slimdeploy.lineage import Input, file_input, refuse_existing, stage_run, told, told_of, write_json
+from slimdeploy.lineage import Input, file_input, stage_run, told, told_of, write_json
+from slimdeploy.outputs import refuse_existing
 from slimdeploy.records import Artifact, Checkpoint, Target, as_json
 from slimdeploy.stages._forms import Form, Graphs, forms_for
 

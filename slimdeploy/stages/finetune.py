@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slimdeploy._needs import needs
+from slimdeploy._needs import needs, require
 from slimdeploy.configs import FinetuneConfig
 from slimdeploy.errors import CheckpointError, UsageError
 from slimdeploy.lineage import WORK, file_input
-from slimdeploy.stages._training import Request, keep_weights, resume, training_run
+from slimdeploy.stages._training import Request, keep_weights, refuse_complete, resume, training_run
 
 if TYPE_CHECKING:
     from slimdeploy.records import Checkpoint
@@ -50,14 +50,18 @@ def finetune(
         StageFailed: training broke down.
         UsageError: there is a teacher, and new weights were asked for: a control learns from the data alone.
     """
-    with needs("train"):
-        from slimdeploy.data.dataset import read_dataset
-        from slimdeploy.yolo import checkpoint, training
-        from slimdeploy.yolo.teacher import Teacher
+    from slimdeploy.data.dataset import read_dataset
+
+    refuse_complete(out)
+    require("train")
     if config.scratch and teacher is not None:
         raise UsageError("both new weights and a teacher", wanted="--scratch or --teacher")
-    module, known = checkpoint.load(weights, trust=trust)
     dataset = read_dataset(data)
+    dataset.require_trainable()
+    with needs("train"):  # seconds of imports, for which nobody waits who named the wrong file
+        from slimdeploy.yolo import checkpoint, training
+        from slimdeploy.yolo.teacher import Teacher
+    module, known = checkpoint.load(weights, trust=trust)
     dataset.require_classes(known.classes)
     inputs = {"weights": file_input(weights), "data": dataset.as_input()}
     paths = {"weights": weights, "data": data}
@@ -67,17 +71,21 @@ def finetune(
     taught_by = None if teacher is None else Teacher(path=teacher, trust=trust)
     with training_run(Request(stage=NAME, config=config, inputs=inputs, paths=paths, out=out)) as run:
         start = training.with_new_weights(module, seed=config.seed) if config.scratch else module
-        trained = training.train(start, data, config, run.folder / WORK, teacher=taught_by)
+        trained = training.train(start, dataset, config, run.folder / WORK, teacher=taught_by)
         keep_weights(trained, run, name=OUTPUT, which="best")
     return out / OUTPUT
 
 
 def _require_kin(teacher: Path, taught: Checkpoint, known: Checkpoint) -> None:
-    if (taught.classes, taught.stride) != (known.classes, known.stride):
+    from slimdeploy.data.dataset import class_differences
+
+    if taught.classes != known.classes:
         raise CheckpointError(
-            f"the teacher {teacher} has classes {list(taught.classes)} and stride {taught.stride}",
-            wanted=f"classes {list(known.classes)} and stride {known.stride}",
+            f"the teacher {teacher} has other classes: {class_differences(taught.classes, known.classes)}",
+            wanted="the network's classes, in its order",
         )
+    if taught.stride != known.stride:
+        raise CheckpointError(f"the teacher {teacher} has stride {taught.stride}", wanted=f"stride {known.stride}")
 
 
 def resume_finetune(folder: Path, *, trust: bool = False) -> Path:

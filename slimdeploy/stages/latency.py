@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import tempfile
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from slimdeploy._alone import LOCK, alone_at
 from slimdeploy._cores import usable_cores
-from slimdeploy._needs import needs
+from slimdeploy._leftovers import beside, sweep
+from slimdeploy._needs import require
+from slimdeploy._rename import rename_new
 from slimdeploy.bench.stats import SIGMAS_PER_MAD, mad
 from slimdeploy.channels import Coupling
 from slimdeploy.configs import LatencyConfig
@@ -20,7 +23,8 @@ from slimdeploy.errors import TargetError, UsageError
 from slimdeploy.latency.measure import LayerTimes, time_layers
 from slimdeploy.latency.shapes import changeable, count, to_measure
 from slimdeploy.latency.table import LatencyTable, WholeTime, write_table
-from slimdeploy.lineage import file_input, refuse_existing, stage_run
+from slimdeploy.lineage import file_input, stage_run
+from slimdeploy.outputs import refuse_existing, scratch_folder
 from slimdeploy.records import Target
 from slimdeploy.stages._built import build, coupling_of, cut_copy, runs_here
 from slimdeploy.stages._timers import Board, Timer, timer_here, timer_on_board
@@ -69,34 +73,62 @@ def latency(
         OutputExists: `out` is there already.
         DeviceError: a worker process died or gave no answer in time; or the board is another one, or failed.
     """
-    with needs("train"):
-        from slimdeploy.yolo import checkpoint, training
-    samples = out.with_suffix(SAMPLES)
+    require("train")
     if board is None:
         require_here(target)
-    else:
-        refuse_existing(samples)
-    refuse_existing(out)
+    if os.path.isdir(out):  # noqa: PTH112 - Path's raises where the name is too long
+        refuse_existing(out)
+    samples = out.with_suffix(SAMPLES) if board is not None else None
     if not out.parent.is_dir():
         raise UsageError(f"no folder {out.parent}", wanted="an existing folder for the table")
+    with alone_at(beside(out, LOCK), wait_s=0.0, busy=lambda: _busy(out)):
+        _finish(out, samples)
+        for path in filter(None, (out, samples)):
+            refuse_existing(path)
+        sweep(out.parent)
+        write_table(_measure(weights, target, config, out, trust=trust, board=board), out)
+        _finish(out, samples)
+    return out
+
+
+def _busy(out: Path) -> UsageError:
+    return UsageError(
+        f"another process measures {out} now", wanted="a single one at a time",
+        do="wait until it ends, or name another file with --out",
+    )  # fmt: skip
+
+
+def _progress_of(out: Path) -> Path:
+    return beside(out, ".progress")
+
+
+def _finish(out: Path, samples: Path | None) -> None:
+    """Once a table is complete, remove what it could be gone on from, or keep it as the raw samples of a board."""
+    progress = _progress_of(out)
+    if not (out.is_file() and progress.is_file()):
+        return
+    if samples is None:
+        progress.unlink()
+    else:
+        rename_new(progress, samples)
+
+
+def _measure(
+    weights: Path | None, target: Target, config: LatencyConfig, out: Path, *, trust: bool, board: Board | None
+) -> LatencyTable:
+    from slimdeploy.yolo import checkpoint, training
+
     if weights is None:
         module = training.new_network(config.network, CLASSES, seed=config.seed)
     else:
         module, _ = checkpoint.load(weights, trust=trust)
     coupling = coupling_of(module, config.imgsz)
-    progress = out.with_name(f".{out.name}.progress")
     wanted = to_measure(coupling, config.alignment)
     log.info("latency: %d shapes of %d convolutions", count(wanted), len(changeable(coupling)))
     with _timer(target, config, board) as timer:
-        times = time_layers(wanted, config, timer.layer, where=timer.where, progress=progress)
+        times = time_layers(wanted, config, timer.layer, where=timer.where, progress=_progress_of(out))
         table = _table(times, target, config, weights, timer)
-        table = _with_wholes(module, coupling, table, target, config, timer)
-    write_table(table, out)
-    if board is None:
-        progress.unlink()
-    else:
-        progress.replace(samples)
-    return out
+        return _with_wholes(module, coupling, table, target, config, timer)
 
 
 def _timer(target: Target, config: LatencyConfig, board: Board | None) -> AbstractContextManager[Timer]:
@@ -151,7 +183,7 @@ def _with_wholes(
 ) -> LatencyTable:
     """Time whole networks of different widths, and note what the table says of each."""
     chosen = whole_widths(coupling, config)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         artifacts = []
         for number, widths in enumerate(chosen):
             log.info("latency: building whole network %d of %d", number + 1, len(chosen))

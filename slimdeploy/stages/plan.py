@@ -14,6 +14,8 @@ from typing import Any
 from slimdeploy.channels import CoupledGroup, Coupling
 from slimdeploy.configs import FIGURES, SHARES, PruneConfig
 from slimdeploy.errors import GateError, UsageError
+from slimdeploy.fields import require
+from slimdeploy.files import MALFORMED, why_malformed
 from slimdeploy.lineage import SCHEMA, read_json, write_json
 from slimdeploy.records import (
     ClassAgreement,
@@ -185,8 +187,10 @@ def read_plan(path: Path) -> PrunePlan:
     record = read_json(path, what="prune plan")
     try:
         return _as_plan(record)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is not a prune plan: {error!r}", do="make it again with slimdeploy prune") from error
+    except MALFORMED as error:
+        raise UsageError(
+            f"{path} is not a prune plan: {why_malformed(error)}", do="make it again with slimdeploy prune"
+        ) from error
 
 
 def _as_plan(record: Mapping[str, Any]) -> PrunePlan:
@@ -208,8 +212,22 @@ def _as_plan(record: Mapping[str, Any]) -> PrunePlan:
         "agreement": _as_agreement(record["agreement"]) if record.get("agreement") else None,
     }
     plan = PrunePlan(**{name: value for name, value in record.items() if name != "schema"} | lists)
+    require(plan)
     config_of(plan)
+    _require_figures(plan)
     return plan
+
+
+def _require_figures(plan: PrunePlan) -> None:
+    """Raise UsageError where a figure is one that no plan has, so that whoever shows it need not ask."""
+    shown = [*plan.parameters, *plan.macs, *plan.imgsz, *(one.width for one in plan.kept_whole)]
+    if min(shown) < 0:
+        raise UsageError("a count below 0", wanted="0 or more")
+    if plan.latency is None:
+        return
+    taken = [*plan.latency.planned_ms, *(plan.latency.measured_ms or ()), plan.latency.asked_ms, plan.latency.speedup]
+    if min(taken) <= 0:
+        raise UsageError("a latency of 0 ms or less", wanted="more than 0 ms")
 
 
 def _as_latency(plain: Mapping[str, Any] | None) -> PlannedLatency | None:

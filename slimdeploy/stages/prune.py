@@ -6,16 +6,17 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimdeploy._needs import needs
+from slimdeploy._needs import require
 from slimdeploy.configs import PruneConfig
 from slimdeploy.data.dataset import read_dataset
 from slimdeploy.errors import StageFailed
-from slimdeploy.lineage import file_input, refuse_existing, stage_run
+from slimdeploy.lineage import file_input, stage_run
+from slimdeploy.outputs import refuse_existing
 from slimdeploy.records import Checkpoint, PlannedLatency, PrunePlan, as_json
 from slimdeploy.stages._agreement import agreement_with, images_to_judge, require_agreement
 from slimdeploy.stages._built import cut_copy
 from slimdeploy.stages._reconstruct import Fit, cut_and_fit, fitted_on
-from slimdeploy.stages.decide import NOTHING, Decision, Means, decide
+from slimdeploy.stages.decide import NOTHING, Decision, Means, decide, require_forecast
 from slimdeploy.stages.plan import write_plan
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ def prune(weights: Path, config: PruneConfig, out: Path, *, trust: bool = False,
         OutputExists: `out` is there already.
         StageFailed: the cut differs from the plan.
     """
-    with needs("train"):
-        from slimdeploy.yolo import checkpoint, prunable
+    require("train")
     refuse_existing(out)
+    require_forecast(config, means)  # before torch is imported, which takes seconds
+    from slimdeploy.yolo import checkpoint, prunable
+
     module, known = checkpoint.load(weights, trust=trust)
     prunable.require_prunable(module)
     inputs = {"weights": file_input(weights), **means.inputs()}
@@ -72,8 +75,10 @@ def plan_only(weights: Path, config: PruneConfig, *, trust: bool = False, means:
 
     Args and Raises: as in `prune`.
     """
-    with needs("train"):
-        from slimdeploy.yolo import checkpoint, prunable
+    require("train")
+    require_forecast(config, means)
+    from slimdeploy.yolo import checkpoint, prunable
+
     module, known = checkpoint.load(weights, trust=trust)
     prunable.require_prunable(module)
     return decide(module, known, config, means, measuring=False).plan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from slimdeploy.devices.address import Address
 from slimdeploy.devices.session import BoardSession
 from slimdeploy.devices.transfer import send
 from slimdeploy.errors import DeviceError
+from slimdeploy.outputs import scratch_folder
 from slimdeploy.targets import load_target
 
 CLOCK_S = 60.0  # by how much a board's clock may be off before it is told
@@ -33,7 +33,7 @@ def reached(address: Address, config: ShipConfig) -> Iterator[BoardSession]:
     Raises:
         DeviceError: it cannot be reached, or lacks what answers.
     """
-    with tempfile.TemporaryDirectory(prefix="slimdeploy-") as folder:
+    with scratch_folder() as folder:
         write_agent(Path(folder) / AGENT)
         agent = (Path(folder) / AGENT).read_bytes()
     with BoardSession(address, config, agent) as board:
@@ -63,7 +63,7 @@ def ship(bundle: Path, address: Address, config: ShipConfig) -> dict[str, Any]:
             require_board(manifest, facts, address, config)
             require_signed(folder, facts, address)
             name = bundle_hash(folder)
-            sent, staged, seconds = bring(board, folder, manifest, config)
+            sent, staged, seconds = bring(board, folder, manifest, config, facts)
             started = time.perf_counter()
             if config.service_source:  # the activation starts it
                 asked: dict[str, Any] = {"source": config.service_source, "udev": config.udev_rule, "start": False}
@@ -88,7 +88,7 @@ def ship(bundle: Path, address: Address, config: ShipConfig) -> dict[str, Any]:
 
 
 def bring(
-    board: BoardSession, folder: Path, manifest: Mapping[str, Any], config: ShipConfig
+    board: BoardSession, folder: Path, manifest: Mapping[str, Any], config: ShipConfig, facts: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
     """Send a bundle, have it verified, built and checked; return what was sent, the board's answer, and the seconds."""
     name = bundle_hash(folder)
@@ -105,7 +105,10 @@ def bring(
     built = time.perf_counter()
     log.info("building and checking on the board")
     limits = {"build": config.build_timeout_s, "check": config.check_timeout_s}
-    staged = board.ask("stage", name=name, timeouts_s=limits, timeout_s=sum(limits.values()) + config.answer_timeout_s)
+    # A board that the bundle was not made for runs it with what it has.
+    runtime = "onnxruntime" if config.force_target and not facts["tensorrt"] else ""
+    limit_s = sum(limits.values()) + config.answer_timeout_s
+    staged = board.ask("stage", name=name, timeouts_s=limits, runtime=runtime, timeout_s=limit_s)
     return sent, staged, {"send": built - started, "build_and_check": time.perf_counter() - built}
 
 

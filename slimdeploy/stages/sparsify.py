@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from slimdeploy._needs import needs
+from slimdeploy._needs import needs, require
 from slimdeploy.configs import MOMENTUM, SparsifyConfig, strength_at
 from slimdeploy.errors import UsageError
 from slimdeploy.lineage import WORK, file_input
-from slimdeploy.stages._training import Request, keep_weights, resume, training_run
+from slimdeploy.stages._training import Request, keep_weights, refuse_complete, resume, training_run
 
 NAME = "sparsify"
 OUTPUT = "sparse.pt"
@@ -45,11 +45,15 @@ def sparsify(weights: Path, data: Path, config: SparsifyConfig, out: Path, *, tr
 
     Source: Liu et al., "Learning Efficient Convolutional Networks through Network Slimming", ICCV 2017.
     """
-    with needs("train"):
-        from slimdeploy.data.dataset import read_dataset
+    from slimdeploy.data.dataset import read_dataset
+
+    refuse_complete(out)
+    require("train")
+    dataset = read_dataset(data)
+    dataset.require_trainable()
+    with needs("train"):  # seconds of imports, for which nobody waits who named the wrong file
         from slimdeploy.yolo import checkpoint, gammas, progress, training
     module, known = checkpoint.load(weights, trust=trust)
-    dataset = read_dataset(data)
     dataset.require_classes(known.classes)
     inputs = {"weights": file_input(weights), "data": dataset.as_input()}
     paths = {"weights": weights, "data": data}
@@ -59,7 +63,7 @@ def sparsify(weights: Path, data: Path, config: SparsifyConfig, out: Path, *, tr
         run.results["scale_edges"] = list(gammas.HISTOGRAM_EDGES)
         run.results["reach"] = _tell_reach(config, len(dataset.images("train")))
         try:
-            trained = training.train(module, data, config, work, keep="last")
+            trained = training.train(module, dataset, config, work, keep="last")
         except UsageError:
             if progress.read_state(work) is not None:
                 trained = training.trained(module, config, work, keep="last")

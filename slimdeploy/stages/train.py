@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from slimdeploy._needs import needs
+from slimdeploy._needs import needs, require
 from slimdeploy.configs import DenseConfig
 from slimdeploy.lineage import WORK
-from slimdeploy.stages._training import Request, keep_weights, resume, training_run
+from slimdeploy.stages._training import Request, keep_weights, refuse_complete, resume, training_run
 
 NAME = "train"
 OUTPUT = "dense.pt"
@@ -34,16 +34,20 @@ def train(data: Path, config: DenseConfig, out: Path) -> Path:
         OutputExists: `out` is there already.
         StageFailed: training broke down.
     """
-    with needs("train"):
-        from slimdeploy.data.dataset import read_dataset
-        from slimdeploy.yolo import training
+    from slimdeploy.data.dataset import read_dataset
+
+    refuse_complete(out)
+    require("train")
     dataset = read_dataset(data)
+    dataset.require_trainable()
+    with needs("train"):  # seconds of imports, for which nobody waits who named the wrong file
+        from slimdeploy.yolo import training
     request = Request(
         stage=NAME, config=config, inputs={"data": dataset.as_input()}, paths={"data": data}, out=out
     )  # fmt: skip
     with training_run(request) as run:
         module = training.new_network(config.architecture, dataset.classes, seed=config.seed)
-        trained = training.train(module, data, config, run.folder / WORK)
+        trained = training.train(module, dataset, config, run.folder / WORK)
         keep_weights(trained, run, name=OUTPUT, which="best")
     return out / OUTPUT
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.utils.torch_utils import unwrap_model
 
 FORMATS = ("float32", "bfloat16")
+TRIED_PX = 64
 _TRIALS = 5
 _CLEARLY = 0.9  # bfloat16 rounds coarser, so it has to be a tenth faster to be taken
 
@@ -37,6 +40,34 @@ def _seconds(dtype: torch.dtype) -> float:
         conv(images).sum().backward()
         best = min(best, time.perf_counter() - started)
     return best
+
+
+def amp_works(network: nn.Module) -> bool:
+    """Return whether a network gives numbers in half precision on its device.
+
+    It stands in for ultralytics' own check, which asks a host for another network to try.
+    """
+    device = next(network.parameters()).device
+    if device.type in {"cpu", "mps"}:
+        return False
+    return gives_numbers(getattr(unwrap_model(network), "student_model", network), torch.float16)
+
+
+def gives_numbers(network: nn.Module, dtype: torch.dtype) -> bool:
+    """Return whether a network's outputs are finite when it computes in a number format; it is not changed."""
+    tried = copy.deepcopy(unwrap_model(network)).eval()
+    device = next(tried.parameters()).device
+    images = torch.linspace(0, 1, 3 * TRIED_PX * TRIED_PX, device=device).view(1, 3, TRIED_PX, TRIED_PX)
+    with torch.no_grad(), torch.autocast(device.type, dtype):
+        return all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(tried(images)))
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 def in_bfloat16(network: nn.Module) -> None:

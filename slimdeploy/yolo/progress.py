@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from slimdeploy.errors import UsageError
+from slimdeploy.fields import require
+from slimdeploy.files import MALFORMED, parse_json, read_bytes, why_malformed
 from slimdeploy.lineage import write_json
+from slimdeploy.outputs import whole_file
 
+LIMIT_BYTES = 16 << 20
 SETUP, STATE, FAILURE = "setup.json", "state.pt", "failure.json"
 
 
@@ -54,8 +57,14 @@ def write_setup(folder: Path, setup: Setup) -> None:
 
 def read_setup(folder: Path) -> Setup:
     """Return what `write_setup` wrote."""
-    plain = json.loads((folder / SETUP).read_text(encoding="utf-8"))
-    return Setup(**{**plain, "mended": tuple(plain["mended"])})
+    path = folder / SETUP
+    plain = parse_json(read_bytes(path, what="training's setup", limit_bytes=LIMIT_BYTES), where=str(path))
+    try:
+        setup = Setup(**{**plain, "mended": tuple(plain["mended"])})
+        require(setup)
+    except MALFORMED as error:
+        raise UsageError(f"{path} is damaged: {why_malformed(error)}", do="begin the training again") from error
+    return setup
 
 
 def has_setup(folder: Path) -> bool:
@@ -97,9 +106,5 @@ def _read(path: Path) -> dict[str, Any]:
 def _replace(path: Path, contents: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(contents, buffer)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        stream.write(buffer.getbuffer())
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    with whole_file(path, replace=True) as partial:
+        partial.write_bytes(buffer.getbuffer())

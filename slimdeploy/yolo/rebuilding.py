@@ -90,7 +90,7 @@ class Rebuilder:
         if args != ():
             raise refusals.called(self._path, name)
         if name in known_names.plain_classes():
-            plain = known_names.plain_classes()[name]
+            plain: Any = known_names.plain_classes()[name]
             return plain.__new__(plain)
         if name not in known_names.layers():
             raise refusals.called(self._path, name)

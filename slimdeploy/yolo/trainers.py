@@ -13,12 +13,14 @@ import random
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from ultralytics.engine import trainer as ultralytics_trainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
@@ -29,17 +31,21 @@ from slimdeploy.lineage import write_json
 from slimdeploy.yolo import compute, failures, gammas, progress, teacher
 from slimdeploy.yolo.penalty import Penalty, make_penalty
 from slimdeploy.yolo.recalibrate import recalibrate
+from slimdeploy.yolo.training_data import ListedDataset, Record, read_lists
 
 RECALIBRATION_BATCHES = 16
+SMALLEST_STRIDE = 32
 _EPOCH_STRIDE = 1_000_003  # a prime, so that seeds of epochs and of trainings do not meet
 
 log = logging.getLogger("slimdeploy.train")
+ultralytics_trainer.check_amp = compute.amp_works  # its own asks a host for a network to try
 
 
 class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
     """ultralytics' detection trainer; the working folder is its `project`."""
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: Any = None, _callbacks: Any = None) -> None:
+        self.records: Mapping[str, list[Record]] = {}
         super().__init__(cfg, overrides, _callbacks)
         self.folder = Path(self.args.project)
         self.setup = progress.read_setup(self.folder)
@@ -63,6 +69,28 @@ class KeepingTrainer(DetectionTrainer):  # type: ignore[misc]
             if RANK >= 0:
                 write_json(self.folder / progress.FAILURE, failures.describe(error, epoch=self.epoch + 1))
             raise
+
+    def get_dataset(self) -> dict[str, Any]:
+        """Return what the working folder lists, in place of what ultralytics makes of a YAML."""
+        lists = read_lists(Path(self.args.project))
+        self.records = lists.records
+        return lists.settings
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> ListedDataset:
+        """Return a split as ultralytics' `build_yolo_dataset` makes it, over the listed images."""
+        return ListedDataset(
+            img_path=img_path,
+            records=self.records[img_path],
+            data=self.data,
+            imgsz=self.args.imgsz,
+            batch_size=batch,
+            augment=mode == "train",
+            hyp=self.args,
+            rect=mode == "val",
+            stride=max(int(unwrap_model(self.model).stride.max()), SMALLEST_STRIDE),
+            pad=0.0 if mode == "train" else 0.5,
+            prefix=f"{mode}: ",
+        )
 
     def run_callbacks(self, event: str) -> None:
         """Do what belongs to an event here, then what the user's callbacks do."""

@@ -18,12 +18,15 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 
 from slimdeploy.configs import MOMENTUM, FinetuneConfig, SparsifyConfig, TrainConfig
+from slimdeploy.data.dataset import Dataset
+from slimdeploy.data.image_files import problem_of
 from slimdeploy.errors import CheckpointError, StageFailed, UsageError
 from slimdeploy.lineage import read_json
-from slimdeploy.yolo import compute, failures, process, progress
+from slimdeploy.yolo import compute, failures, process, progress, training_data
 from slimdeploy.yolo.gammas import FEWEST_LIVE, LIVE_FROM
 from slimdeploy.yolo.teacher import Teacher
 from slimdeploy.yolo.trainers import KeepingTrainer
+from slimdeploy.yolo.training_data import write_lists
 
 NONFINITE_RETRIES = 2
 
@@ -82,7 +85,7 @@ def with_new_weights(module: nn.Module, *, seed: int) -> nn.Module:
 
 def train(
     module: nn.Module,
-    data: Path,
+    data: Dataset,
     config: TrainConfig,
     folder: Path,
     *,
@@ -93,23 +96,25 @@ def train(
 
     Args:
         module: the network; it is not changed.
-        data: the data set's YAML.
+        data: the data set; its lists are written into `folder`, and nothing else is read.
         config: how to train; a SparsifyConfig brings its penalty.
         folder: an existing folder to work in; empty, or of a training with the same arguments.
         teacher: network to distil from.
         keep: `best` or `last`: which epoch's weights to return.
 
     Raises:
+        DataError: an image does not decode, or a split is not there.
         StageFailed: the loss stayed no finite number, memory ran out at a batch of 1, or training broke down.
         UsageError: the task is not `detect`, or the penalty left a layer too few live channels.
     """
     if module.task != "detect":
         raise UsageError(f"a network for the task {module.task!r}", wanted="a detector")
     process.keep_freed_memory()
+    write_lists(folder, data)
     if not progress.has_setup(folder):
         progress.write_setup(folder, first_setup(config, teacher))
     while not (progress.read_state(folder) or {}).get("finished"):
-        failure = _attempt(module, data, config, folder, teacher)
+        failure = _attempt(module, config, folder, teacher)
         if failure is not None:
             _free_memory()
             progress.write_setup(folder, _mended(failure, progress.read_setup(folder), folder))
@@ -152,16 +157,14 @@ def first_setup(config: TrainConfig, teacher: Teacher | None) -> progress.Setup:
     )
 
 
-def _attempt(
-    module: nn.Module, data: Path, config: TrainConfig, folder: Path, teacher: Teacher | None
-) -> dict[str, Any] | None:
+def _attempt(module: nn.Module, config: TrainConfig, folder: Path, teacher: Teacher | None) -> dict[str, Any] | None:
     """Train until the end or until something goes wrong, and return what."""
     (folder / progress.FAILURE).unlink(missing_ok=True)
     trainer = None
     with process.stdout_to_stderr():
         LOGGER.setLevel(logging.ERROR)
         try:
-            trainer = KeepingTrainer(overrides=_overrides(data, config, folder, teacher))
+            trainer = KeepingTrainer(overrides=_overrides(config, folder, teacher))
             trainer.model = copy.deepcopy(module)
             trainer.train()
         except subprocess.CalledProcessError as error:  # of ultralytics' launch for several GPUs
@@ -186,6 +189,8 @@ def _mended(failure: dict[str, Any], setup: progress.Setup, folder: Path) -> pro
     epoch, kind = failure["epoch"], failure["kind"]
     if kind == failures.DYING:
         raise _dying(failure, setup, folder)
+    if kind == failures.IMAGE:
+        raise problem_of(Path(failure["image"]), "does not decode")
     if kind == failures.MEMORY and setup.batch > 1:
         changes: dict[str, Any] = {"batch": (setup.batch + 1) // 2, "accumulate": setup.accumulate * 2}
         did = f"batch {setup.batch} to {changes['batch']}, gradients of {changes['accumulate']} batches a step"
@@ -206,13 +211,15 @@ def _count(setup: progress.Setup, kind: str) -> int:
 
 
 def _broken(failure: dict[str, Any], setup: progress.Setup) -> StageFailed:
-    what = f"training stopped in epoch {failure['epoch']}: {failure['message']}"
+    began = f"training stopped in epoch {failure['epoch']}" if failure["epoch"] else "training did not start"
+    what = f"{began}: {failure['message']}"
     remedies = {
         failures.MEMORY: "give a smaller --imgsz, or --device cpu",
         failures.WORKER: "look at the images and at the memory of this machine",
         failures.NONFINITE: f"give a smaller --lr0; it was halved {_count(setup, failures.NONFINITE)} times already",
     }
-    return StageFailed(what, do=remedies.get(failure["kind"], "look at the epochs printed above"))
+    otherwise = "look at the epochs printed above" if failure["epoch"] else ""
+    return StageFailed(what, do=remedies.get(failure["kind"], otherwise))
 
 
 def _dying(failure: dict[str, Any], setup: progress.Setup, folder: Path) -> UsageError:
@@ -230,13 +237,13 @@ def _device(config: TrainConfig) -> str:
     return config.device or ("0" if torch.cuda.is_available() else "cpu")
 
 
-def _overrides(data: Path, config: TrainConfig, folder: Path, teacher: Teacher | None) -> dict[str, Any]:
+def _overrides(config: TrainConfig, folder: Path, teacher: Teacher | None) -> dict[str, Any]:
     setup = progress.read_setup(folder)
     overrides = {
         "task": "detect",
         "mode": "train",
         "model": "slimdeploy",  # a name only: the module itself is handed in
-        "data": str(data),
+        "data": str(folder.resolve() / training_data.FILE),
         "epochs": config.epochs,
         "imgsz": config.imgsz,
         "batch": setup.batch,

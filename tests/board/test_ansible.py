@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import zipfile
 
 import pytest
+from small_bundle import put
 
 from slimdeploy.board import release
 
@@ -59,3 +62,17 @@ def test_a_board_that_refuses_the_bundle_fails_the_play_and_keeps_what_flew(play
     code, said = run(make_bundle(b"new"))
     assert (code, "the bundle is not signed" in said) == (2, True), said
     assert board.model() == b"old"
+
+
+def test_the_agent_of_an_unsigned_bundle_is_not_run_by_the_role(play, make_bundle, tmp_path):
+    board, run = play
+    board.root.mkdir()
+    (board.root / "allowed_signers").write_text("pilot@example.com ssh-ed25519 AAAA", encoding="utf-8")
+    bundle, packed = make_bundle(b"evil"), io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("__main__.py", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    put(bundle, "agent.pyz", packed.getvalue())
+    code, said = run(bundle)
+    assert (code, "the bundle is not signed" in said) == (2, True), said
+    assert not (tmp_path / "ran").exists()
+    assert not (board.root / "current").exists()

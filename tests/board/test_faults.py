@@ -54,6 +54,42 @@ TESTED = {
     "TensorRT too old for the graph": "test_a_tensorrt_that_is_too_old_is_told_before_anything_is_sent",
     "no Python on the board, or below 3.8": "test_a_board_without_python_is_told",
     "no ssh at the desk, or neither rsync nor sftp": "test_a_desk_that_lacks_a_program_is_told",
+    "a bundle whose own agent skips the checks (Ansible, Mender)": (
+        "test_the_agent_of_an_unsigned_bundle_does_not_run_where_a_signature_is_asked_for"
+    ),
+    "files planted beside a bundle in `staging`": (
+        "test_what_was_planted_beside_a_bundle_does_not_come_into_the_release"
+    ),
+    "a link in place of a folder in `staging` or `releases`": "test_a_link_in_the_way_of_a_bundle_is_refused",
+    "a rollback to an unsigned release, once signatures are asked for": (
+        "test_a_rollback_does_not_go_back_to_an_unsigned_release_once_signatures_are_asked_for"
+    ),
+    "a list of signers that is a dangling link, a folder, unreadable or empty": (
+        "test_a_list_of_signers_that_cannot_be_used_lets_nobody_in"
+    ),
+    "a board whose answers are malformed or hostile": "test_one_such_board_ends_no_command_for_the_others",
+    "a board whose output never ends": "test_output_without_end_costs_bounded_memory_and_ends_in_time",
+    "a malformed request to a board, or names that lead outside": (
+        "test_a_session_answers_one_request_after_another_whatever_they_are"
+    ),
+    "a line break or another control character in an address, a folder or a source": (
+        "test_a_folder_that_breaks_out_of_its_line_is_refused"
+    ),
+    "an archive that grows beyond what it may, or whose manifest is wrong": (
+        "test_a_small_archive_that_grows_into_gigabytes_is_refused_by_its_manifest"
+    ),
+    "a cut-off archive in a search's shared cache": (
+        "test_an_archive_that_was_cut_off_is_named_and_replaced_by_what_is_made_again"
+    ),
+    "links in an archive of a search's shared cache": "test_an_archive_of_links_writes_nothing_outside",
+    "a damaged line of tegrastats, a sensor that says `nan`": (
+        "test_a_line_that_is_no_utf_8_is_skipped_and_the_next_is_read"
+    ),
+    "`run` is ended by SIGTERM or SIGHUP": "test_a_run_that_is_ended_finishes_its_video",
+    "a damaged video": "test_a_damaged_video_is_no_success",
+    "a camera that gives nothing within `--patience`": "test_a_camera_that_gives_nothing_is_no_success",
+    "stdout is closed or full": "test_a_stdout_that_takes_nothing_is_told_in_one_line",
+    "a bundle for TensorRT where there is none": "test_a_bundle_for_tensorrt_needs_it_or_another_runtime_by_name",
 }
 
 

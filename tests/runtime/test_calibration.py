@@ -14,7 +14,7 @@ from slimdeploy.errors import DataError
 def write(folder, split, name, *labels):
     for place in ("images", "labels"):
         (folder / place / split).mkdir(parents=True, exist_ok=True)
-    image = np.full((8, 8, 3), len(list((folder / "images" / split).iterdir())), np.uint8)
+    image = np.full((16, 16, 3), len(list((folder / "images" / split).iterdir())), np.uint8)
     cv2.imwrite(str(folder / "images" / split / f"{name}.png"), image)
     rows = "".join(f"{label} 0.5 0.5 0.2 0.2\n" for label in labels)
     (folder / "labels" / split / f"{name}.txt").write_text(rows, encoding="utf-8")
@@ -57,7 +57,7 @@ def test_the_record_covers_every_image_and_its_bytes(data):
     chosen = choose(read_dataset(data), 4, seed=0)
     record = as_record(chosen, chosen.hashes())
     assert (record["images"], record["split"], len(chosen.hashes())) == (4, "train", 4)
-    cv2.imwrite(str(chosen.images[0]), np.full((8, 8, 3), 200, np.uint8))
+    cv2.imwrite(str(chosen.images[0]), np.full((16, 16, 3), 200, np.uint8))
     assert as_record(chosen, chosen.hashes())["sha256"] != record["sha256"]
 
 

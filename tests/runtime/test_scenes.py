@@ -11,8 +11,9 @@ import pytest
 
 from slimdeploy.configs import SceneConfig
 from slimdeploy.data import scenes
-from slimdeploy.data.dataset import label_path, read_dataset, read_labels
+from slimdeploy.data.dataset import read_dataset
 from slimdeploy.data.images import read_image
+from slimdeploy.data.labels import label_path, read_boxes
 from slimdeploy.data.scene_objects import CLASSES
 from slimdeploy.data.scenes import Box, render, render_dataset
 from slimdeploy.errors import OutputExists, UsageError
@@ -59,13 +60,13 @@ def test_an_image_does_not_depend_on_how_many_there_are(data):
 
 def test_every_class_appears(data):
     dataset = read_dataset(data)
-    labels = {box[0] for image in dataset.images("train") for box in read_labels(label_path(image), CLASSES)}
+    labels = {box[0] for image in dataset.images("train") for box in read_boxes(label_path(image), CLASSES)}
     assert labels == {0, 1, 2, 3}
 
 
 def test_objects_are_as_large_as_seen_from_a_drone(data):
     dataset = read_dataset(data)
-    boxes = [box for image in dataset.images("train") for box in read_labels(label_path(image), CLASSES)]
+    boxes = [box for image in dataset.images("train") for box in read_boxes(label_path(image), CLASSES)]
     longest = np.array([max(box[3:]) * SMALL.size_px for box in boxes])
     assert len(boxes) > 40
     assert np.median(longest[[box[0] > 0 for box in boxes]]) > 2 * np.median(longest[[box[0] == 0 for box in boxes]])
@@ -80,7 +81,7 @@ def test_visdrone_annotations_and_yolo_labels_tell_the_same_boxes(data):
         rows = [[int(v) for v in row.split(",")] for row in annotations.read_text().splitlines()]
         assert all(len(row) == 8 for row in rows)
         scored = [(categories[row[5]], *row[:4]) for row in rows if row[4] == 1]
-        labels = read_labels(label_path(image), CLASSES)
+        labels = read_boxes(label_path(image), CLASSES)
         assert scored == [in_pixels(box) for box in labels]
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from slimdeploy.cli import app
@@ -76,6 +79,20 @@ def test_json_holds_rows_that_a_report_can_take(two_models, data):
     assert first["latency"] is None
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_model_whose_weights_are_whole_and_whose_scores_are_not_is_named(conv_model, data, runtime):
+    path = conv_model("overflows")
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(3e38), "factor"))
+    model.graph.node[-1].output[0] = "raw"
+    model.graph.node.append(onnx.helper.make_node("Mul", ["raw", "factor"], ["large"]))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["large", "factor"], ["output0"]))
+    onnx.save(model, path)
+    error = val(path, "--data", data, "--backend", runtime).exception
+    assert str(error).startswith("overflows.onnx gives NaN or infinity in output0")
+    assert error.exit_code == 2
+
+
 def test_a_model_that_gives_no_numbers_is_named(conv_model, data):
     error = val(conv_model("broken", broken=True), "--data", data).exception
     assert str(error).startswith("broken.onnx gives NaN or infinity")
@@ -84,7 +101,7 @@ def test_a_model_that_gives_no_numbers_is_named(conv_model, data):
 def test_other_classes_end_it_before_anything_runs(two_models, data):
     data.write_text("val: images/val\nnames: [car, bus]\n", encoding="utf-8")
     error = val(*two_models, "--data", data).exception
-    assert "wanted: the network's classes ['car', 'van']" in str(error)
+    assert "class 1 is 'bus', not 'van'; wanted: the network's classes" in str(error)
 
 
 def test_files_of_the_same_name_are_told_apart():

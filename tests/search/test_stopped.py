@@ -14,14 +14,21 @@ import search_stand_in
 from search_stand_in import made, write_search
 
 import slimdeploy
+from slimdeploy._leftovers import temporary_name
 from slimdeploy.errors import OutputExists, UsageError
+from slimdeploy.recipes import read_toml
 from slimdeploy.search import run
+from slimdeploy.search.folder import new_folder
+from slimdeploy.search.spec import read_spec
 from slimdeploy.search.study import OPEN
 from slimdeploy.search.trial import DONE
 
 DRIVE = """
 from pathlib import Path
+from slimdeploy.recipes import read_toml
 from slimdeploy.search import run
+from slimdeploy.search.folder import new_folder
+from slimdeploy.search.spec import read_spec
 run.start(Path({path!r}), Path({out!r}), run.Options(walk={walk!r}, slots=2, **{given!r}))
 """
 
@@ -117,3 +124,18 @@ def test_a_finite_space_ends_when_it_is_tried_out(log, tmp_path):
     view = run.start(path, tmp_path / "out", run.Options(walk=search_stand_in.WALK))
     values = {tuple(one.values.items()) for one in view.records}
     assert len(view.records) == len(values) == 4
+
+
+def test_a_search_that_was_killed_before_its_study_goes_on_as_one_that_begins(log, go_on, tmp_path):
+    path = write_search(tmp_path, trials=2)
+    new_folder(read_toml(path, what="search"), read_spec(path), tmp_path / "out")
+    for name in ("logs", "trials"):
+        (tmp_path / "out" / name).rmdir()
+    assert [one.state for one in go_on().records] == [DONE, DONE]
+
+
+def test_a_search_that_was_killed_before_its_first_record_begins_again(search, tmp_path):
+    machine, pid, _, random = temporary_name("x")[3:].split(".")[0].split("-")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f".search.json.{machine}-{pid}-1-{random}.partial").touch()
+    assert [one.state for one in search(trials=1).records] == [DONE]

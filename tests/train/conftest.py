@@ -4,37 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+from data_sets import write_shapes
 
 CLASSES = ("square", "bar")
-SIDE = 64
-
-
-def write_images(folder: Path, split: str, count: int, seed: int) -> None:
-    """Write images that each hold one bright square or bar, with its label."""
-    rng = np.random.default_rng(seed)
-    (folder / "images" / split).mkdir(parents=True)
-    (folder / "labels" / split).mkdir(parents=True)
-    for i in range(count):
-        label = i % 2
-        width, height = (16, 16) if label == 0 else (32, 10)
-        x, y = (int(v) for v in rng.integers(0, SIDE - 32, 2))
-        image = rng.integers(0, 60, (SIDE, SIDE, 3), dtype=np.uint8)
-        image[y : y + height, x : x + width] = 220
-        cv2.imwrite(str(folder / "images" / split / f"{i}.png"), image)
-        box = ((x + width / 2) / SIDE, (y + height / 2) / SIDE, width / SIDE, height / SIDE)
-        text = f"{label} " + " ".join(f"{v:.5f}" for v in box) + "\n"
-        (folder / "labels" / split / f"{i}.txt").write_text(text, encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> Path:
     """The YAML of a data set of 16 training and 8 validation images, 64 px, two classes."""
     folder = tmp_path_factory.mktemp("tiny-data")
-    write_images(folder, "train", 16, seed=1)
-    write_images(folder, "val", 8, seed=2)
+    write_shapes(folder, "train", 16, seed=1)
+    write_shapes(folder, "val", 8, seed=2)
     path = folder / "data.yaml"
     path.write_text("train: images/train\nval: images/val\nnames: {0: square, 1: bar}\n", encoding="utf-8")
     return path

@@ -11,9 +11,11 @@ import pytest
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 
 from slimdeploy.configs import PruneConfig, SparsifyConfig
+from slimdeploy.data.dataset import read_dataset
 from slimdeploy.stages.prune import prune
 from slimdeploy.yolo import checkpoint, progress, training
 from slimdeploy.yolo.trainers import KeepingTrainer
+from slimdeploy.yolo.training_data import write_lists
 
 SETTINGS = SparsifyConfig(epochs=1, imgsz=64, batch=8, device="cpu", sr=0.25)
 # In place of the launch's last line, `trainer.train()`, which needs two GPUs.
@@ -37,7 +39,8 @@ def launch_file(tiny_weights, tiny_data, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     progress.write_setup(work, training.first_setup(SETTINGS, None))
-    trainer = KeepingTrainer(overrides=training._overrides(tiny_data, SETTINGS, work, None))
+    write_lists(work, read_dataset(tiny_data))
+    trainer = KeepingTrainer(overrides=training._overrides(SETTINGS, work, None))
     trainer.model = checkpoint.load(pruned)[0]
     path = Path(generate_ddp_file(trainer))
     yield path, checkpoint.load(pruned)[1].parameters

@@ -22,7 +22,7 @@ from slimdeploy.stages._reconstruct import LEAST_IMAGES, images_to_fit
 from slimdeploy.stages.plan import make_plan
 from slimdeploy.yolo import checkpoint, coupling, moments, places, prunable, training
 from slimdeploy.yolo.importance import reconstruction
-from slimdeploy.yolo.reconstruct import reconstruct
+from slimdeploy.yolo.reconstruct import _Fit, reconstruct
 from slimdeploy.yolo.sensitivity import Trials
 
 SIDE = 64
@@ -96,6 +96,42 @@ def scores(twins):
 def test_of_twins_the_first_to_go_costs_nothing_and_the_other_all_the_more(scores):
     one, other = sorted(scores["model.1"][channel] for channel in TWINS)
     assert one < 0.01 * other
+
+
+def half_precision_move(module):
+    """Return how far outputs move when the input, weights and activations are rounded to half, relative to them."""
+    exact, halved = outputs(module), copy.deepcopy(module)
+    for layer in halved.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data = layer.weight.data.half().float()
+            layer.register_forward_hook(lambda _layer, _inputs, output: output.half().float())
+    with torch.no_grad():
+        moved = halved(IMAGES[:4].half().float())[0]
+    return float((moved - exact)[:, 4:].norm() / exact[:, 4:].norm())
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.8])
+def test_a_fitted_network_stands_up_to_half_precision_as_the_dense_one_does(tiny_weights, share):
+    module = lively(checkpoint.load(tiny_weights)[0])
+    coupled, dense = coupling_of(module, SIDE), split_of(module)
+    config = PruneConfig(channels=share, imgsz=SIDE)
+    plan = make_plan(coupled, coupling.scale_importance(dense, coupled), config, weights_sha256="")
+    made, rows = cut_from(dense, coupled, {group.name: group.kept for group in plan.groups})
+    reconstruct(made, dense, rows, IMAGES)
+    assert half_precision_move(made) < 1.5 * half_precision_move(dense)
+
+
+def test_weights_that_cancel_each_other_are_not_what_a_fit_finds():
+    """Two inputs that are nearly alike: their difference gives the output exactly, and is lost in half precision."""
+    shared = torch.randn(4000, generator=torch.Generator().manual_seed(0)) + 20
+    apart = 0.02 * torch.randn(4000, generator=torch.Generator().manual_seed(1))
+    inputs = torch.stack([shared, shared + apart], 1)
+    layer = nn.Conv2d(2, 1, 1)
+    layer.weight.data.zero_()
+    fit = _Fit(layer, inputs=2)
+    fit.add(inputs, 50 * apart[:, None])
+    fit.apply(None)
+    assert layer.weight.detach().abs().max() < 1
 
 
 def test_a_trial_lets_the_others_make_up_for_what_goes(twins):

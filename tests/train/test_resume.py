@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from slimdeploy._alone import LOCK
+from slimdeploy._leftovers import beside
 from slimdeploy.configs import FinetuneConfig
 from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.lineage import WORK, partial_of
@@ -114,8 +116,7 @@ def test_a_second_process_in_the_same_folder_is_refused_and_the_first_one_ends_w
     stopped, tiny_weights, tiny_data, monkeypatch
 ):
     monkeypatch.setattr(_training, "LOCK_TIMEOUT_S", 0.0)
-    lock = partial_of(stopped) / WORK / _training.LOCK
-    lock.unlink(missing_ok=True)
+    lock = beside(stopped, LOCK)
     first = command("finetune", "--resume", str(partial_of(stopped)))
     with subprocess.Popen(first, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while not lock.exists() and process.poll() is None:
@@ -132,13 +133,17 @@ def test_a_second_process_in_the_same_folder_is_refused_and_the_first_one_ends_w
 
 
 def test_a_process_that_is_killed_leaves_no_lock(stopped):
-    lock = partial_of(stopped) / WORK / _training.LOCK
-    hold = f"from filelock import FileLock; FileLock({str(lock)!r}).acquire(); print(1, flush=True); input()"
+    lock = beside(stopped, LOCK)
+    hold = (
+        "from pathlib import Path\nfrom slimdeploy._alone import alone_at\n"
+        f"with alone_at(Path({str(lock)!r}), wait_s=0.0, busy=RuntimeError):\n    print(1, flush=True)\n    input()"
+    )
     with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         process.kill()
     assert lock.exists()
     assert resume_finetune(stopped).exists()
+    assert not lock.exists()
 
 
 def test_another_stage_is_told_which_one_it_is(stopped):

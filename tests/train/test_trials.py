@@ -130,6 +130,18 @@ def test_a_plan_that_kills_all_positives_is_refused_with_the_layers_named(fragil
         trials.whole(widths)
 
 
+def test_images_on_which_the_whole_network_finds_next_to_nothing_refuse_no_plan(fragile, caplog):
+    blind = copy.deepcopy(fragile)
+    for branch in blind.model[-1].cv3:
+        branch[2].bias.data[:] = -20
+    coupling, trials = tried(blind)
+    widths = coupling.whole() | {f"model.22.cv3.{i}.1": 8 for i in range(3)}
+    assert trials.whole(widths).positives == (0, 0)
+    assert trials.whole(widths).positives == (0, 0)
+    warnings = [record.message for record in caplog.records if "finds next to nothing" in record.message]
+    assert len(warnings) == 1
+
+
 def test_a_plan_that_spares_those_layers_passes(fragile):
     coupling, trials = tried(fragile)
     done = trials.whole(coupling.whole() | {"model.7": 128})

@@ -23,7 +23,20 @@ HEAVY = sorted({module for modules in EXTRAS.values() for module in modules} | {
 ROWS = (
     ("errors", "board"),
     ("records", "fields", "files"),
-    ("configs", "targets", "lineage", "recipes", "_needs", "_cores", "channels"),
+    (
+        "configs",
+        "targets",
+        "lineage",
+        "outputs",
+        "_alone",
+        "_leftovers",
+        "_progress",
+        "_rename",
+        "recipes",
+        "_needs",
+        "_cores",
+        "channels",
+    ),
     ("backends", "devices", "data", "yolo"),
     ("accuracy", "bench", "latency"),
     ("stages", "bundle", "report"),
@@ -165,6 +178,7 @@ def test_doctor_works_without_any_extra_and_names_the_pip_lines():
         pytest.param(["search", "search.toml", "--out", "out"], id="search"),
         pytest.param(["demo", "--out", "out"], id="demo"),
         pytest.param(["visdrone", "run", "--out", "out"], id="visdrone"),
+        pytest.param(["data", "check", "data.yaml"], id="data check"),
     ],
 )
 def test_a_verb_whose_extra_is_missing_says_which_pip_line_adds_it(argv, tmp_path):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from slimdeploy import pipeline
+from slimdeploy._alone import LOCK, alone_at
+from slimdeploy._leftovers import temporary_name
 from slimdeploy.configs import BenchConfig
-from slimdeploy.errors import StageFailed
-from slimdeploy.lineage import Input, stage_run
-from slimdeploy.pipeline import PREVIOUS, Step, ensure
+from slimdeploy.errors import OutputExists, StageFailed, UsageError
+from slimdeploy.lineage import REQUEST, WORK, Input, partial_of, stage_run
+from slimdeploy.pipeline import PREVIOUS, Step, _require_recipes, ensure
+from slimdeploy.recipes import read_recipe
 
 
 class Kitchen:
@@ -76,3 +80,56 @@ def test_a_folder_without_a_run_record_is_set_aside_and_made_again(kitchen):
     half.mkdir(parents=True)
     (half / "made.txt").write_text("half", encoding="utf-8")
     assert kitchen.ensure() == "100 a"
+
+
+def test_an_unfinished_training_that_nobody_could_go_on_with_is_dropped(kitchen):
+    work = partial_of(kitchen.root / "export" / "dense") / WORK
+    work.mkdir(parents=True)
+    (work / REQUEST).write_text("{", encoding="utf-8")
+    assert kitchen.ensure() == "100 a"
+    assert not work.exists()
+
+
+def test_what_a_step_left_that_was_killed_after_its_rename_is_removed(kitchen):
+    kitchen.ensure()
+    work = kitchen.root / "export" / "dense" / WORK
+    work.mkdir()
+    (work / REQUEST).touch()
+    kitchen.ensure()
+    assert not work.exists()
+    assert len(kitchen.made) == 1
+
+
+def dead(name):
+    """Return the temporary name of a process that is dead."""
+    machine, pid, _, random = temporary_name(name)[len(name) + 2 :].split(".")[0].split("-")
+    return f".{name}.{machine}-{pid}-1-{random}.partial"
+
+
+@pytest.mark.parametrize("name", [LOCK, dead("recipe.json")])
+def test_a_recipe_that_was_killed_at_its_very_beginning_may_begin_again(tmp_path, name):
+    (tmp_path / name).touch()
+    _require_recipes(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", ".recipe.json.partial"])
+def test_a_folder_of_somebody_else_is_refused(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(OutputExists, match="is no recipe's folder"):
+        _require_recipes(tmp_path)
+    assert (tmp_path / name).exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(pipeline, "require", lambda _extra: None)
+    (tmp_path / "recipe.toml").write_text(
+        'data = "data.yaml"\nweights = "dense.pt"\n[prune]\nchannels = 0.5\n', encoding="utf-8"
+    )
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    out = tmp_path / "out"
+    with (
+        alone_at(out / LOCK, wait_s=0.0, busy=lambda: UsageError("")),
+        pytest.raises(UsageError, match=r"another process runs a recipe in .*out now"),
+    ):
+        pipeline.run_recipe(recipe, out)

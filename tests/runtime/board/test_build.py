@@ -9,6 +9,7 @@ import sys
 import pytest
 import surface_tensorrt
 from agent_process import run_agent
+from bright_detector import write_bright_bundle
 from simulated_board import write_board, write_program
 
 from slimdeploy.board import agent, cudart, sessions
@@ -86,6 +87,16 @@ def test_slimdeploy_build_checks_what_it_built_and_leaves_the_bundle_whole(bundl
     assert code == 0, printed.err
     assert "golden sample: 2 boxes found in onnxruntime" in printed.out
     assert sorted(path.name for path in bundle.rglob("*")) == before
+
+
+def test_a_bundle_for_tensorrt_needs_it_or_another_runtime_by_name(tmp_path, monkeypatch, capsys):
+    bundle = write_bright_bundle(tmp_path / "jetson", target="orin-nano-8gb")
+    code, printed = slimdeploy(monkeypatch, capsys, "build", bundle)
+    assert (code, printed.out) == (3, "")
+    assert "whose runtime is TensorRT" in printed.err
+    assert "--runtime onnxruntime" in printed.err
+    assert slimdeploy(monkeypatch, capsys, "build", bundle, "--runtime", "onnxruntime")[0] == 0
+    assert run_agent(bundle, "build").code == 3
 
 
 def test_slimdeploy_build_of_no_bundle_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys):

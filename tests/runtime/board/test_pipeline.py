@@ -48,5 +48,6 @@ def test_frames_of_a_pipeline_are_looked_at(run):
 
 def test_a_pipeline_that_gives_no_frame_is_told_and_ends_when_patience_does(run):
     code, lines, err = run("nosuchelement ! fakesink", "--patience", "1")
-    assert (code, lines) == (0, [])
+    assert (code, lines) == (4, [])
+    assert "gave no frame within 1 s" in err
     assert "nosuchelement ! fakesink gives no frame" in err or "went away" in err

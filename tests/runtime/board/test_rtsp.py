@@ -121,5 +121,6 @@ def test_a_camera_that_stays_away_ends_the_run_when_patience_does(camera, start)
 def test_a_camera_that_was_never_there_is_waited_for_within_patience(camera, start):
     camera.off()
     process, lines, said = start(camera.url, "--patience", "2")
-    assert process.wait(60) == 0, said()
+    assert process.wait(60) == 4, said()
+    assert "gave no frame within 2 s" in said()
     assert lines() == []

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -151,6 +155,101 @@ def test_a_pipeline_without_gstreamer_says_what_is_missing(bundle):
         pytest.skip("this OpenCV has GStreamer")
     ended = run_agent(bundle, "run", "videotestsrc ! videoconvert ! appsink")
     assert (ended.code, ended.told["error"]) == (3, "MissingDependency")
+
+
+@pytest.fixture
+def video(tmp_path):
+    """A video of 300 frames, each compressed alone, so that a part of it can be damaged."""
+    path = tmp_path / "in.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (96, 64))
+    for _ in range(300):
+        writer.write(squares())
+    writer.release()
+    return path
+
+
+def frames_in(path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    return sum(1 for _ in iter(lambda: capture.read()[0], False))
+
+
+def test_a_damaged_video_is_no_success(bundle, video, tmp_path):
+    content = bytearray(video.read_bytes())
+    begin, end = content.index(b"movi") + 2500, len(content) - 8000  # behind which lies the index
+    content[begin:end] = bytes(end - begin)
+    video.write_bytes(content)
+    ended = run_agent(bundle, "run", str(video), "--out", str(tmp_path / "lines"))
+    assert (ended.code, ended.told["error"]) == (1, "AgentError")
+    written = len((tmp_path / "lines").read_text(encoding="utf-8").splitlines())
+    assert 0 < written < 300
+    assert f"ended after {written} of 300 frames" in ended.told["wrong"]
+
+
+def test_a_video_of_which_fewer_frames_are_asked_for_is_whole(bundle, video, tmp_path):
+    ended = run_agent(bundle, "run", str(video), "--frames", "5", "--out", str(tmp_path / "lines"))
+    assert (ended.code, ended.told["frames"]) == (0, 5)
+
+
+def test_a_camera_that_gives_nothing_is_no_success(bundle, engines, monkeypatch):
+    silent = Source("camera", True, lambda: frames_of(0))
+    monkeypatch.setattr("slimdeploy.board.run.open_source", lambda given: silent)
+    with pytest.raises(DeviceError, match="camera gave no frame within"):
+        run(read_bundle(bundle), engines, "0", Wishes(patience_s=0.2), io.StringIO())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="boards run Linux")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_ended_finishes_its_video(bundle, video, tmp_path, number, code):
+    out, drawn = tmp_path / "lines", tmp_path / "drawn.mp4"
+    argv = [sys.executable, str(bundle / "agent.pyz"), "run", str(video), "--annotate", str(drawn), "--out", str(out)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as started:
+        ends = time.monotonic() + 60
+        while time.monotonic() < ends and not (out.exists() and out.read_text(encoding="utf-8").count("\n") > 2):
+            time.sleep(0.01)
+        started.send_signal(number)
+        said = started.communicate(timeout=60)[1]
+    lines = out.read_text(encoding="utf-8").count("\n")
+    assert (started.returncode, frames_in(drawn)) == (code, lines), said
+    assert 0 < lines < 300
+
+
+def in_a_shell(bundle, line: str) -> subprocess.CompletedProcess[str]:
+    """Run the agent with what a shell does to its streams; `AGENT` in the line stands for it."""
+    agent = f"{sys.executable} {bundle / 'agent.pyz'}"
+    return subprocess.run(["bash", "-c", line.replace("AGENT", agent)], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        pytest.param("AGENT run {video} >&-", 2, "stdout is closed", id="run, stdout closed"),
+        pytest.param("AGENT run {video} --out {video}.txt >&-", 0, "done, but", id="run to a file, stdout closed"),
+        pytest.param("AGENT run {video} --json > /dev/full", 4, "No space left", id="run, stdout full"),
+        pytest.param("AGENT probe --json > /dev/full", 1, "No space left", id="probe, stdout full"),
+        pytest.param("AGENT probe >&-", 1, "stdout is closed", id="probe, stdout closed"),
+        pytest.param("AGENT build --json > /dev/full", 0, "done, but", id="build, stdout full"),
+        pytest.param("AGENT run {video}.none --json > /dev/full", 2, "no source", id="an error, stdout full"),
+        pytest.param(
+            "AGENT run {video} | head -n 1 > /dev/null; exit ${{PIPESTATUS[0]}}", 1, "nobody reads", id="reader gone"
+        ),
+    ],
+)
+def test_a_stdout_that_takes_nothing_is_told_in_one_line(bundle, video, line, code, says):
+    ended = in_a_shell(bundle, line.format(video=video))
+    assert (ended.returncode, says in ended.stderr) == (code, True), ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_closed_streams_do_not_become_files_of_the_run(bundle, video, tmp_path):
+    assert in_a_shell(bundle, f"AGENT run {video} --out {tmp_path / 'lines'} <&- >&- 2>&-").returncode == 0
+    assert all(line.startswith("{") for line in (tmp_path / "lines").read_text(encoding="utf-8").splitlines())
+
+
+def test_a_camera_is_named_by_ascii_digits_alone(tmp_path):
+    for odd in ("\u00b2", "\u0663"):
+        with pytest.raises(UsageError, match="no source"):
+            open_source(odd)
 
 
 def test_a_model_of_another_task_is_refused(bundle, tmp_path):

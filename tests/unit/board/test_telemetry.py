@@ -291,3 +291,103 @@ def test_the_file_is_written_in_python_3_8_and_imports_the_standard_library_alon
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert imported <= sys.stdlib_module_names
+
+
+def with_tegrastats(root: Path, script: str) -> Path:
+    write(root, {"usr/bin/tegrastats": f"#!/bin/sh\n{script}"})
+    (root / "usr/bin/tegrastats").chmod(0o755)
+    return root
+
+
+def until(holds) -> bool:
+    ends = time.monotonic() + 20
+    while not holds() and time.monotonic() < ends:
+        time.sleep(0.02)
+    return holds()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for tegrastats")
+def test_a_line_that_is_no_utf_8_is_skipped_and_the_next_is_read(tmp_path):
+    script = "printf 'VDD_IN 1000mW/1000mW\\n\\377\\376\\nVDD_IN 2000mW/2000mW\\n'; exec sleep 30"
+    program = telemetry._Tegrastats.start(with_tegrastats(tmp_path, script), 0.1)
+    told = []
+    try:
+        assert until(lambda: (told.append(program.latest()) or told[-1]) is not None and told[-1].total_mw == 2000)
+    finally:
+        program.stop()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for tegrastats")
+def test_a_reading_that_is_old_no_longer_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(telemetry, "STALE_S", 0.2)
+    monkeypatch.setattr(telemetry, "_LATE", 1)
+    program = telemetry._Tegrastats.start(with_tegrastats(tmp_path, "echo 'VDD_IN 1000mW/1000mW'; exec sleep 30"), 0.1)
+    try:
+        assert until(lambda: program._latest is not None)
+        assert until(lambda: program.latest() is None)
+    finally:
+        program.stop()
+
+
+ODD_NUMBERS = ["nan", "inf", "-inf", "1e999", "9" * 5000, "\u0663", "\u00b2", "1_000", "0x10", "", " ", "5 5"]
+
+
+@pytest.mark.parametrize("odd", ODD_NUMBERS)
+def test_a_value_that_no_sensor_gives_is_absent(tmp_path, odd):
+    root = write(
+        tmp_path,
+        {
+            **hwmon("1-0040", VDD_IN=(5000, 1000)),
+            "sys/class/thermal/thermal_zone0/type": "tj",
+            "sys/class/thermal/thermal_zone0/temp": odd,
+            "sys/devices/platform/gpu.0/load": odd,
+            "sys/class/devfreq/17000000.gpu/cur_freq": odd,
+            "var/lib/nvpmodel/status": f"pmode:{odd}",
+        },
+    )
+    (label,) = root.glob("sys/bus/i2c/drivers/ina3221/*/hwmon/*/in1_input")
+    label.write_text(odd, encoding="utf-8")
+    assert telemetry.read_rails_mw(root) == {}
+    assert telemetry.read_temperatures_c(root) == {}
+    assert telemetry.read_gpu_load_percent(root) is None
+    assert telemetry.read_gpu_clock(root) is None
+    assert telemetry.read_power_mode(root) in (None, "0", "1", "5")
+
+
+@pytest.mark.parametrize("odd", ["\u0663", "9" * 5000, "nan", "\u00b2", "-1"])
+def test_a_number_in_a_line_of_tegrastats_that_no_board_writes_is_absent(odd):
+    sample = parse_tegrastats(f"VDD_IN {odd}mW/{odd}mW GR3D_FREQ {odd}%@[{odd}] EMC_FREQ {odd}%@{odd} x@{odd * 3}C")
+    assert (sample.total_mw, sample.gpu_mhz, sample.gpu_load_percent, sample.emc_mhz) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("odd", ["\u00b2", "\u0663", "9" * 5000, "", "fast"])
+def test_a_power_mode_whose_number_is_none_is_an_error_of_the_board(tmp_path, odd):
+    from slimdeploy.board import power
+    from slimdeploy.board.errors import DeviceError
+    from slimdeploy.board.machine import Machine
+
+    with_program = write(tmp_path, {"usr/bin/nvpmodel": f"#!/bin/sh\necho 'NV Power Mode: MAXN'\necho '{odd} '"})
+    (with_program / "usr/bin/nvpmodel").chmod(0o755)
+    if odd == "":
+        (with_program / "usr/bin/nvpmodel").write_text("#!/bin/sh\n", encoding="utf-8")
+    with pytest.raises(DeviceError, match="tells no mode"):
+        power.current_mode(Machine(with_program))
+
+
+@pytest.mark.parametrize("odd", ["9" * 5000, "\u0663", "\u00b2"])
+def test_facts_of_a_board_with_odd_numbers_are_absent(tmp_path, odd):
+    from slimdeploy.board import jetpack, power, probe
+    from slimdeploy.board.machine import Machine
+
+    write(tmp_path, {"etc/nvpmodel.conf": f"< POWER_MODEL ID={odd} NAME=MAXN >", "proc/meminfo": f"MemTotal: {odd} kB"})
+    assert power.modes(Machine(tmp_path)) == {}
+    assert probe.memory(Machine(tmp_path))["total_mib"] is None
+    assert jetpack.l4t_of(f"# R{odd} (release), REVISION: 4.4") is None
+
+
+def test_what_a_program_of_the_board_says_need_not_be_utf_8(tmp_path):
+    from slimdeploy.board.machine import Machine
+
+    root = write(tmp_path, {"usr/bin/nvpmodel": "#!/bin/sh\nprintf '\\377 2\\n'"})
+    (root / "usr/bin/nvpmodel").chmod(0o755)
+    assert Machine(root).ask("nvpmodel", "-q").split()[-1] == "2"

@@ -6,6 +6,7 @@ import io
 import json
 import random
 import tarfile
+import threading
 
 import pytest
 from small_bundle import write_small_bundle
@@ -238,3 +239,39 @@ def test_mutated_archives_are_refused_or_whole(small_bundle, tmp_path):
                 verify(folder)
         except ArtifactError:
             continue
+
+
+def test_of_two_that_pack_into_one_file_one_wins_and_its_archive_is_whole(small_bundle, tmp_path, monkeypatch):
+    barrier, ended = threading.Barrier(2), []
+    real = archive._write_tar
+
+    def write_together(*arguments):
+        barrier.wait()
+        real(*arguments)
+
+    monkeypatch.setattr(archive, "_write_tar", write_together)
+
+    def pack() -> None:
+        try:
+            ended.append(write_bundle(small_bundle, tmp_path / "b.tar.zst").name)
+        except OutputExists:
+            ended.append("refused")
+
+    both = [threading.Thread(target=pack) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert sorted(ended) == ["b.tar.zst", "refused"]
+    with opened(tmp_path / "b.tar.zst") as folder:
+        verify(folder)
+    assert [path.name for path in tmp_path.glob("*.partial")] == []
+
+
+@pytest.mark.parametrize("name", ["link.tar.zst", "link"])
+def test_a_link_to_nothing_is_refused_and_stays(small_bundle, tmp_path, name):
+    (tmp_path / name).symlink_to(tmp_path / "missing")
+    with pytest.raises(OutputExists, match=r"is a link to .*missing, which is not there"):
+        write_bundle(small_bundle, tmp_path / name)
+    assert (tmp_path / name).is_symlink()
+    assert not (tmp_path / "missing").exists()

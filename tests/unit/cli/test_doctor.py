@@ -56,6 +56,7 @@ def test_with_the_onnx_extra_its_verbs_work(installed):
         "build",
         "bench",
         "visdrone",
+        "data",
     }
 
 

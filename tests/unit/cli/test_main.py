@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ import sys
 import pytest
 
 from slimdeploy import __version__, errors
-from slimdeploy.cli import main, targets
+from slimdeploy.cli import _logs, main, targets
+from slimdeploy.cli._shared import show, table
 from slimdeploy.errors import SlimdeployError
 from slimdeploy.lineage import stage_run
 
@@ -164,5 +166,39 @@ def test_results_that_cannot_be_written_end_with_1_and_no_traceback():
     with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
         ended = subprocess.run([sys.executable, "-c", RUN, "targets"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[0].startswith("slimdeploy: the disk is full")
-    assert "Traceback" not in ended.stderr
+    assert ended.stderr == "slimdeploy: the result could not be printed: No space left on device\n"
+
+
+HOSTILE = "a\x1b[31m\0\u202eb\nc"
+
+
+def test_an_error_shows_a_foreign_name_escaped_in_one_line(run, fail):
+    fail(errors.UsageError(f"no target {HOSTILE}"))
+    _, _, said = run("targets")
+    assert said == "slimdeploy: no target a\\x1b[31m\\x00\\u202eb\\nc\n"
+
+
+def test_a_message_of_a_megabyte_is_shown_in_a_few_hundred_characters(run, fail):
+    fail(errors.UsageError("x" * 10**6))
+    assert len(run("targets")[2]) < 700
+
+
+@pytest.mark.parametrize("argv", [("fl\x1by",), ("targets", "--\x1bfly"), ("targets", "many", "too\x1b")])
+def test_a_command_that_is_not_known_is_shown_escaped(run, argv):
+    code, _, said = run(*argv)
+    assert code == 2
+    assert "\x1b" not in said
+    assert r"\x1b" in said
+
+
+def test_progress_shows_a_foreign_name_escaped_in_one_line(capsys):
+    message = logging.LogRecord("slimdeploy.bench", logging.INFO, "measure.py", 1, "opening %s", (HOSTILE,), None)
+    _logs.handler().handle(message)
+    assert capsys.readouterr().err == "opening a\\x1b[31m\\x00\\u202eb\\nc\n"
+
+
+def test_a_table_and_a_result_show_foreign_names_escaped(capsys):
+    show({}, text=table(("name", "b"), [(HOSTILE, "1")]), as_json=False)
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) == 2
+    assert shown.replace("\n", "").isprintable()

@@ -68,3 +68,22 @@ def test_a_page_without_the_extra_names_the_pip_line_and_leaves_nothing(run, ben
     assert isinstance(result.exception, MissingDependency)
     assert "slimdeploy[report]" in str(result.exception)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench"]
+
+
+@pytest.mark.parametrize("option", ["--html", "--out"])
+def test_an_output_that_appears_meanwhile_is_refused_and_stays(run, bench, tmp_path, monkeypatch, option):
+    from slimdeploy.report import html, write
+
+    place = tmp_path / "report.html"
+
+    def written_meanwhile(report):
+        place.write_text("theirs", encoding="utf-8")
+        return "mine"
+
+    for module in (html, write):
+        monkeypatch.setattr(module, "as_html", written_meanwhile)
+    monkeypatch.setattr(write, "gammas_png", lambda _report: None)
+    result = run(bench, option, place)
+    assert isinstance(result.exception, OutputExists)
+    assert place.read_text(encoding="utf-8") == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench", "report.html"]

@@ -10,6 +10,7 @@ from synthetic_runs import accuracy, measurement, power, row, whole_rows, write_
 from slimdeploy.records import Interval, Report
 from slimdeploy.report.build import report_from
 from slimdeploy.report.document import as_document
+from slimdeploy.report.html import as_html
 from slimdeploy.report.markdown import as_markdown
 from slimdeploy.report.terminal import as_text
 
@@ -58,6 +59,30 @@ def test_markdown_escapes_what_users_named():
     text = as_markdown(Report(title=HOSTILE, rows=(row(HOSTILE),)))
     assert "<b>" not in text
     assert r"\<b\>\|\`$x$\`\*\[a\](b)\\x1b\[31m" in text
+
+
+def hostile_report():
+    """A report in which every text that comes from a file or a user tries to steer a terminal or a page."""
+    signs = "a\x1b[31m\0\u202e\u2028\x9bb\nc"
+    timed = measurement(signs, 0.1, environment={signs: signs, "versions": {signs: [signs]}}, warnings=(signs,))
+    scored = accuracy(0.5, per_class={signs: 0.5, f"{signs}2": 0.4}, data=signs)
+    rows = (
+        dataclasses.replace(row(signs, latency=timed, scored=scored), file=signs, precision=signs),
+        dataclasses.replace(row(f"{signs}2", latency=timed, scored=scored), file=signs),
+    )
+    stage = {
+        "folder": signs, "run": signs, "stage": signs, "seconds": 1.0, "versions": {signs: signs},
+        "inputs": {signs: {"name": signs, "sha256": signs}}, "outputs": {signs: signs}, "config": {signs: [signs]},
+        "results": {signs: signs},
+    }  # fmt: skip
+    return Report(title=signs, rows=rows, widths=((signs, 2, 1),), lineage=(stage,), notes=(signs,))
+
+
+@pytest.mark.parametrize("form", [as_text, as_markdown, as_html], ids=["terminal", "Markdown", "page"])
+def test_no_form_of_a_report_holds_a_control_character(form):
+    shown = form(hostile_report())
+    assert {sign for sign in shown if not sign.isprintable()} <= {"\n", "\u00a0"}
+    assert r"a\x1b[31m" in shown.replace(r"\\", "\\").replace(r"\[", "[")
 
 
 def test_markdown_folds_widths_environment_and_lineage_away(whole):
