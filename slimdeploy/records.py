@@ -184,7 +184,14 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassAgreement:
-    """How far two networks agree on one class: boxes of each, and how many of them match."""
+    """How far two networks agree on one class.
+
+    Attributes:
+        name: of the class.
+        dense: boxes of the unchanged network.
+        changed: boxes of the changed network.
+        matched: boxes that match.
+    """
 
     name: str
     dense: int

@@ -314,7 +314,7 @@ def _fingerprint(values: Mapping[str, Any]) -> str:
 
 
 _TOLD_FIELDS: Mapping[str, Any] = {
-    "figures": Mapping[str, float], "steps": tuple[Any, ...], "seconds": float | None, "state": str, "why": str,
+    "figures": Mapping[str, Any], "steps": tuple[Any, ...], "seconds": float | None, "state": str, "why": str,
     "bundle": str,
 }  # fmt: skip
 
@@ -327,6 +327,8 @@ def _told(trial: optuna.trial.FrozenTrial) -> Mapping[str, Any]:
     for key, hint in _TOLD_FIELDS.items():
         if key in told and (found := mismatch(hint, told[key], key)):
             raise UsageError(f"trial {trial.number} of the study is damaged: {found.wrong}", wanted=found.wanted)
+    if not all(isinstance(figure, (int, float)) for figure in told.get("figures", {}).values()):  # NaN fails its trial
+        raise UsageError(f"trial {trial.number} of the study is damaged", wanted="figures that are numbers")
     return told
 
 

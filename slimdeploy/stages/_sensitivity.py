@@ -146,6 +146,8 @@ class JointDamage:
 
     def __call__(self, keep: Sequence[str]) -> float:
         """Return the damage with the nodes `keep` in float."""
+        if set(keep) >= set(_int8.quantisable(self._model)):
+            return 0.0  # nothing is left to quantise, which the quantiser refuses
         quantised = _int8.quantised(self._model, self._limits, list(keep))
         return damage(zip(self._expected, _outputs(quantised, self._inputs), strict=True))
 

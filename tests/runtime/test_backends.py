@@ -209,5 +209,5 @@ def test_a_profile_tells_the_time_and_the_width_of_every_convolution(runtime, co
     layers = backend_for(artifact, runtime).profile(artifact, feeds, threads=1, calls=3)
     convolutions = [layer for layer in layers if "conv" in layer.operator.lower()]
     assert [layer.width for layer in convolutions][:2] == [16, 16]
-    assert convolutions[2].width in (6, 16)  # ONNX Runtime fills up its blocks of channels
+    assert convolutions[2].width in (6, 8, 16)  # ONNX Runtime fills up its blocks of channels
     assert all(layer.seconds > 0 for layer in convolutions)

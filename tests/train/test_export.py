@@ -250,7 +250,7 @@ def test_weights_that_are_no_checkpoint_are_refused(tmp_path, name, error):
 def test_a_data_set_of_other_classes_is_refused(tiny_weights, tiny_data, tmp_path):
     other = tiny_data.with_name("other.yaml")
     other.write_text("train: images/train\nval: images/val\nnames: {0: dog, 1: cat}\n", encoding="utf-8")
-    with pytest.raises(DataError, match="has the classes"):
+    with pytest.raises(DataError, match="has other classes than the network"):
         export(tiny_weights, load_target("cpu"), CONFIG, tmp_path / "bundle", data=other)
 
 

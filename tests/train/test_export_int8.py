@@ -119,7 +119,7 @@ def test_without_training_images_there_is_no_int8_and_no_folder(tiny_weights, ti
     [
         pytest.param(None, "the train split holds no images", id="an empty calibration set"),
         pytest.param(b"", r"0\.png is empty", id="an image without bytes"),
-        pytest.param(b"\x89PNG cut off", r"0\.png is damaged", id="an image that does not decode"),
+        pytest.param(b"\x89PNG cut off", r"0\.png is no image", id="an image that does not decode"),
     ],
 )
 def test_a_calibration_set_that_cannot_be_read_leaves_no_bundle(tiny_weights, tiny_data, tmp_path, content, says):

@@ -440,7 +440,7 @@ def test_the_verb_replays_a_plan(halved, tiny_weights, tmp_path):
         pytest.param(["--channels", "0.5", "--criterion", "luck"], "a criterion 'luck'", id="an unknown criterion"),
         pytest.param(["--channels", "1.0"], "a share of 1.0", id="all of it"),
         pytest.param(["--macs", "-0.1"], "a share of -0.1", id="a negative share"),
-        pytest.param(["--channels", "nan"], "a share of nan", id="no number"),
+        pytest.param(["--channels", "nan"], "channels is nan", id="no number"),
         pytest.param(["--channels", "0.5", "--target", "toaster"], "no target 'toaster'", id="an unknown target"),
         pytest.param(["--plan", "p.json", "--channels", "0.5"], "--plan together", id="a plan and a budget"),
         pytest.param(["--plan", "gone.json"], "no prune plan at gone.json", id="a missing plan"),
