@@ -398,6 +398,8 @@ def kill(verb: Verb, known: Known, work: Path, mode: str, chance: random.Random)
     """Kill a verb once and run it again; return what came of it, or None where it ended before it was killed."""
     aim, moment, after_s = "", 0, 0.0
     if mode == "aimed":
+        if not known.moments:  # ship writes on the board, by another process
+            return None
         aim, moment = _aimed(known.moments, chance)
     else:
         after_s = chance.uniform(0.01, known.seconds)

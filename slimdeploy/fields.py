@@ -139,4 +139,5 @@ _COMPOSED: Mapping[Any, Callable[[tuple[Any, ...], Any, str], Mismatch | None]] 
     tuple: _tuple,
     Literal: _literal,
     Mapping: _mapping,
+    dict: _mapping,
 }

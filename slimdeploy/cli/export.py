@@ -106,7 +106,7 @@ def parse_imgsz(text: str | None) -> tuple[int, int] | None:
     """
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text.strip())
+    found = re.fullmatch(r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?", text.strip())
     if not found:
         raise UsageError(f"an input size of {text!r}", wanted="one side such as 640, or height x width such as 384x640")
     height = int(found[1])

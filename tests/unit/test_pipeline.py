@@ -106,7 +106,7 @@ def dead(name):
     return f".{name}.{machine}-{pid}-1-{random}.partial"
 
 
-@pytest.mark.parametrize("name", [LOCK, dead("recipe.json")])
+@pytest.mark.parametrize("name", [LOCK, pytest.param(dead("recipe.json"), id="a record")])
 def test_a_recipe_that_was_killed_at_its_very_beginning_may_begin_again(tmp_path, name):
     (tmp_path / name).touch()
     _require_recipes(tmp_path)
