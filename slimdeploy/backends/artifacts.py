@@ -60,7 +60,7 @@ def require_finite_weights(artifact: Artifact) -> None:
 
 def _read_checkpoint(path: Path, imgsz: tuple[int, int], *, trust: bool) -> Artifact:
     with needs("train"):
-        from slimdeploy.yolo import checkpoint, macs
+        from slimdeploy.yolo import checkpoint, soundness
     module, known = checkpoint.load(path, trust=trust)
     require_stride(imgsz, known.stride)
     return Artifact(
@@ -70,7 +70,7 @@ def _read_checkpoint(path: Path, imgsz: tuple[int, int], *, trust: bool) -> Arti
         sha256=known.sha256,
         spec=ModelSpec(task=known.task, classes=known.classes, imgsz=imgsz, stride=known.stride),
         parameters=known.parameters,
-        macs=macs.count_macs(module, imgsz),
+        macs=soundness.count_macs(module, imgsz, path),
         size_bytes=known.size_bytes,
     )
 

@@ -84,7 +84,7 @@ def _inside(value: Any) -> list[Any] | None:
         return list(value.values())
     if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
         return list(value)
-    if isinstance(value, nn.Module) or type(value) in known_names.plain_classes().values():
+    if isinstance(value, nn.Module) or known_names.is_plain_object(value):
         return list(vars(value).values())
     return None
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import ultralytics
 from torch import nn
+from ultralytics.nn.tasks import BaseModel
 
 from slimdeploy.errors import CheckpointError
 from slimdeploy.lineage import sha256_file
@@ -56,7 +57,8 @@ def _network_of(contents: Any, path: Path) -> nn.Module:
     held = (contents.get("ema"), contents.get("model")) if isinstance(contents, Mapping) else ()
     module: Any = next((value for value in held if isinstance(value, nn.Module)), None)
     module = getattr(module, "student_model", module)  # a distilled network keeps its student
-    if not isinstance(getattr(module, "yaml", None), dict) or not hasattr(module, "names"):
+    described = isinstance(getattr(module, "yaml", None), dict) and hasattr(module, "names")
+    if not isinstance(module, BaseModel) or not described:
         raise CheckpointError(f"{path} holds no YOLO network", wanted="a checkpoint that ultralytics wrote")
     fields.require_fields(module, path)
     module = module.float().eval()

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torchvision.transforms.transforms as vision
 import ultralytics.nn.modules
 import ultralytics.nn.tasks
 from torch import nn
@@ -39,8 +38,10 @@ _RENAMED = {
 # Losses, and the hooks of a distillation, which only training needs and makes again: read and left out.
 _LEFT_OUT = ("ultralytics.utils.loss.", "ultralytics.utils.tal.", "ultralytics.nn.distill_model.FeatureHook")
 _FLAT = "ultralytics.nn.modules."
-_PLAIN = (IterableSimpleNamespace, vision.Compose, vision.ToTensor)
-_TRANSFORMS = (vision.Resize, vision.CenterCrop, vision.Normalize)
+# What a classifier keeps of the steps before it; torchvision takes seconds to import, so only these import it.
+_VISION = "torchvision.transforms.transforms"
+_TRANSFORM_LAYERS = frozenset(f"{_VISION}.{kind}" for kind in ("Resize", "CenterCrop", "Normalize"))
+_PLAIN = frozenset(("ultralytics.utils.IterableSimpleNamespace", f"{_VISION}.Compose", f"{_VISION}.ToTensor"))
 
 
 def current(name: str) -> str:
@@ -58,25 +59,45 @@ def is_from_known_package(name: str) -> bool:
     return name.startswith(("torch.nn.modules.", "ultralytics.nn.modules.", "ultralytics.nn.tasks."))
 
 
-@functools.cache
-def layers() -> Mapping[str, type[nn.Module]]:
-    """Return the classes of layers and networks by their full names; all of them are torch's or ultralytics'."""
-    found = {f"{module}.{one.__name__}": one for module, one in _classes()}
-    flat = {f"{_FLAT}{one.__name__}": one for module, one in _classes() if module.startswith(_FLAT)}
-    transforms = {f"{one.__module__}.{one.__name__}": one for one in _TRANSFORMS}
-    return {**flat, **found, **transforms}  # before 8.0.91 all of ultralytics' layers were in one module
+def is_layer(name: str) -> bool:
+    """Return whether a name is that of a layer or a network of torch or ultralytics."""
+    return name in _layers() or name in _TRANSFORM_LAYERS
 
 
-@functools.cache
-def plain_classes() -> Mapping[str, type]:
-    """Return classes without numbers that a checkpoint may hold: settings, and a classifier's steps before it."""
-    return {f"{one.__module__}.{one.__name__}": one for one in _PLAIN}
+def layer_class(name: str) -> type[nn.Module]:
+    """Return the class of a layer by its name."""
+    found: type[nn.Module] = _transform(name) if name in _TRANSFORM_LAYERS else _layers()[name]
+    return found
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a name is that of a class without numbers: settings, and steps before a classifier."""
+    return name in _PLAIN
+
+
+def is_plain_object(value: object) -> bool:
+    """Return whether a value is of such a class."""
+    return f"{type(value).__module__}.{type(value).__name__}" in _PLAIN
 
 
 def plain_object(name: str) -> Any:
     """Return a new object of such a class, without attributes; its constructor is not called."""
-    kind: Any = plain_classes()[name]
+    kind: Any = _transform(name) if name.startswith(_VISION) else IterableSimpleNamespace
     return kind.__new__(kind)
+
+
+def _transform(name: str) -> Any:
+    import torchvision.transforms.transforms as vision
+
+    return getattr(vision, name.removeprefix(f"{_VISION}."))
+
+
+@functools.cache
+def _layers() -> Mapping[str, type[nn.Module]]:
+    """Return the classes of layers and networks by their full names; all of them are torch's or ultralytics'."""
+    found = {f"{module}.{one.__name__}": one for module, one in _classes()}
+    flat = {f"{_FLAT}{one.__name__}": one for module, one in _classes() if module.startswith(_FLAT)}
+    return {**flat, **found}  # before 8.0.91 all of ultralytics' layers were in one module
 
 
 def _classes() -> Iterator[tuple[str, type[nn.Module]]]:

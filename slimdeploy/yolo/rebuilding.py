@@ -43,8 +43,9 @@ class Rebuilder:
         name = known_names.current(name)
         if name in known_names.DTYPES:
             return known_names.DTYPES[name]
-        known = (CALLS, TYPES, known_names.ELEMENTS, known_names.layers(), known_names.plain_classes())
-        if known_names.is_left_out(name) or any(name in names for names in known):
+        if any(name in names for names in (CALLS, TYPES, known_names.ELEMENTS)) or known_names.is_left_out(name):
+            return Name(name)
+        if known_names.is_layer(name) or known_names.is_plain(name):
             return Name(name)
         raise (refusals.absent if known_names.is_from_known_package(name) else refusals.unknown)(self._path, name)
 
@@ -66,15 +67,14 @@ class Rebuilder:
             return LeftOut()
         if args != ():
             raise refusals.called(self._path, name)
-        if name in known_names.plain_classes():
-            plain: Any = known_names.plain_classes()[name]
-            return plain.__new__(plain)
-        if name not in known_names.layers():
+        if known_names.is_plain(name):
+            return known_names.plain_object(name)
+        if not known_names.is_layer(name):
             raise refusals.called(self._path, name)
         self._layers += 1
         if self._layers > MOST_LAYERS:
             raise refusals.beyond(self._path, f"holds more than {MOST_LAYERS:,} layers", f"{MOST_LAYERS:,} or fewer")
-        return object.__new__(known_names.layers()[name])
+        return object.__new__(known_names.layer_class(name))
 
     def build(self, target: Any, state: Any) -> None:
         """Give an object its attributes; no class's own way of taking them is called but that of all layers."""
@@ -91,7 +91,7 @@ class Rebuilder:
             raise refusals.called(self._path, next(key for key in state if key.startswith("__")))
         if isinstance(target, nn.Module):
             self._build_layer(target, state)
-        elif type(target) in known_names.plain_classes().values():
+        elif known_names.is_plain_object(target):
             vars(target).update(state)
         else:
             raise TypeError(f"attributes for a {type(target).__name__}")

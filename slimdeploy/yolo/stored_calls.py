@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torchvision.transforms.functional import InterpolationMode
 
 from slimdeploy.yolo import known_names
 from slimdeploy.yolo.tensors import parameter, tensor
@@ -93,16 +92,22 @@ def _attribute(owner: Any, name: Any) -> Any:
         return types.MethodType(getattr(type(owner), name, None), owner)  # type: ignore[arg-type]
     known = name_of(owner)
     if known.startswith("ultralytics.nn.modules.head.") and name == "forward":
-        return known_names.layers()[known].forward
+        return known_names.layer_class(known).forward
     if known == _RESIZING:
-        return InterpolationMode[name]
+        return _resizing_kinds()[name]
     raise TypeError("an attribute of something else")
 
 
-def _resizing(value: Any) -> InterpolationMode:
+def _resizing(value: Any) -> Any:
     if type(value) is not str:
         raise TypeError("a kind of resizing without a name")
-    return InterpolationMode(value)
+    return _resizing_kinds()(value)
+
+
+def _resizing_kinds() -> Any:
+    from torchvision.transforms.functional import InterpolationMode  # takes seconds, and few checkpoints name it
+
+    return InterpolationMode
 
 
 def _path(*parts: str) -> str:

@@ -180,6 +180,12 @@ def test_other_fields_of_odd_kinds_are_refused(module, tmp_path, field, value, r
         pytest.param(lambda m: setattr(m.model[3], "f", "x"), "do not fit each other", id="a text for an input"),
         pytest.param(lambda m: setattr(m.model[1], "conv", m.model[0].conv), "do not fit each other", id="channels"),
         pytest.param(lambda m: m.model[1].__dict__.update(bn=5), "do not fit each other", id="a number as a layer"),
+        pytest.param(
+            lambda m: setattr(m.model[1].bn, "running_var", torch.ones(3)), "without 32 scales", id="variances"
+        ),
+        pytest.param(lambda m: setattr(m.model[1].bn, "weight", None), "without 32 scales", id="no scales"),
+        pytest.param(lambda m: setattr(m.model[1].bn, "eps", "x"), "with 'x' for its eps", id="a text for an eps"),
+        pytest.param(lambda m: setattr(m.model[1].conv, "out_channels", 64), "that announces", id="announced channels"),
         pytest.param(lambda m: setattr(m.model[-1], "reg_max", 7), "do not fit each other", id="bins"),
         pytest.param(lambda m: setattr(m.model[10], "scale_factor", 10_000.0), "do not fit each other", id="enlarging"),
     ],
@@ -188,6 +194,13 @@ def test_layers_that_do_not_fit_each_other_are_refused(module, tmp_path, change,
     change(module)
     with pytest.raises(CheckpointError, match=reason):
         checkpoint.load(saved(module, tmp_path / "odd.pt"))
+
+
+def test_a_network_that_is_no_model_of_ultralytics_is_refused(tmp_path):
+    module = nn.Identity()
+    module.yaml, module.names, module.model, module.stride = {}, {0: "car"}, nn.Sequential(nn.Identity()), [32]
+    with pytest.raises(CheckpointError, match="holds no YOLO network"):
+        checkpoint.load(saved(module, tmp_path / "other.pt"))
 
 
 @pytest.fixture(params=["NaN in a weight", "infinity in a statistic", "one channel", "an odd name count"])

@@ -16,6 +16,7 @@ ROOM = 256 << 20  # bytes of memory that a refusal may take besides twelve times
 # Loads every file in one process, in which every event that Python can audit is written down.
 LOADS = """
 import json, resource, sys
+import torchvision.transforms.transforms  # a name of it imports it
 from pathlib import Path
 from slimdeploy.errors import CheckpointError
 from slimdeploy.yolo import checkpoint
