@@ -130,7 +130,8 @@ def verbs(base: Path) -> list[Verb]:
         Verb(name="bundle sign", argv=("bundle", "sign", bundle, "--key", str(base / "key"), "--out", "OUT"),
              out="signed.tar.zst"),
         Verb(name="visdrone", argv=("visdrone", str(base / "raw"), "--tile", "64", "--out", "OUT")),
-        Verb(name="ship", argv=("ship", bundle, "--to", "local:OUT"), out="board", goes_on=True, weight=4),
+        Verb(name="ship", argv=("ship", bundle, "--to", "local:OUT", "--python", sys.executable), out="board",
+             goes_on=True, weight=4),
         Verb(name="run", argv=("run", recipe, "--out", "OUT"), goes_on=True, weight=2),
         Verb(name="search", argv=("search", str(base / "search.toml"), "--out", "OUT"),
              again=("search", "--resume", "--out", "OUT"), goes_on=True, weight=1),
@@ -397,6 +398,8 @@ def kill(verb: Verb, known: Known, work: Path, mode: str, chance: random.Random)
     """Kill a verb once and run it again; return what came of it, or None where it ended before it was killed."""
     aim, moment, after_s = "", 0, 0.0
     if mode == "aimed":
+        if not known.moments:  # ship writes on the board, by another process
+            return None
         aim, moment = _aimed(known.moments, chance)
     else:
         after_s = chance.uniform(0.01, known.seconds)

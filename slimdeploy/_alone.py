@@ -15,17 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slimdeploy._leftovers import SHOWN_BYTES
 from slimdeploy.errors import SlimdeployError
 from slimdeploy.outputs import cannot_write, make_folder
 
+LOCK = ".lock"
 POLL_S = 0.1
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-
-
-def lock_beside(out: Path) -> Path:
-    """Return the lock file of an output that is to be made."""
-    return out.with_name(f".{os.fsdecode(os.fsencode(out.name)[: 2 * SHOWN_BYTES])}.lock")
 
 
 @contextmanager

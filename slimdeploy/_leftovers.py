@@ -32,6 +32,12 @@ def temporary_name(name: str) -> str:
     return f".{shown}.{_machine()}-{pid}-{_started(pid)}-{secrets.token_hex(4)}{SUFFIX}"
 
 
+def beside(out: Path, suffix: str) -> Path:
+    """Return the hidden file that belongs to work at an output, and is removed with it."""
+    place = Path(os.path.abspath(out))  # noqa: PTH100 - a link is not followed
+    return place.with_name(f".{os.fsdecode(os.fsencode(place.name)[: 2 * SHOWN_BYTES])}{suffix}")
+
+
 def sweep(folder: Path) -> None:
     """Remove from a folder what processes that were killed left half-written there."""
     with contextlib.suppress(OSError):  # a folder that cannot be read has nothing to sweep

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -157,7 +158,7 @@ def resumable_folder(out: Path) -> Iterator[Path]:
 
 def finish_resumable(out: Path) -> None:
     """Remove the folder `work` of a resumable stage that is complete; one killed right after the rename leaves it."""
-    if (out / RUN_FILE).is_file() and (out / WORK / REQUEST).is_file():
+    if os.path.isfile(out / RUN_FILE) and os.path.isfile(out / WORK / REQUEST):  # noqa: PTH113 - Path's may raise
         gone = out / temporary_name(WORK)  # a folder that is half removed must not look like one to go on from
         (out / WORK).rename(gone)
         remove(gone)

@@ -18,6 +18,7 @@ from slimdeploy._leftovers import remove, sweep, temporary_name
 from slimdeploy._rename import flush_file, flush_folder, flush_tree, output_exists, rename_new
 from slimdeploy.errors import OutputExists, SlimdeployError, StageFailed, UsageError
 
+SHOWN = 40  # letters of a name that is too long
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ANOTHER = "name another with --out, or remove it"
 
@@ -46,15 +47,25 @@ def refuse_existing(out: Path) -> None:
 
 def _require_writable(folder: Path) -> None:
     """Raise UsageError unless a folder can be written into, or can be made."""
-    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one) or one == one.parent)
-    if not there.exists():
-        raise UsageError(f"cannot write into {folder}: {there} is a link to nothing", do="name another folder")
+    there = _there(folder)
     if not there.is_dir():
         raise UsageError(f"cannot write into {folder}: {there} is no folder", do="name another folder")
     if not os.access(there, os.W_OK | os.X_OK):
         read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
         why = os.strerror(errno.EROFS if read_only else errno.EACCES)
         raise UsageError(f"cannot write into {folder}: {why}", do="name another folder")
+
+
+def _there(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that is there.
+
+    Raises:
+        UsageError: that is a link to nothing.
+    """
+    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one) or one == one.parent)
+    if not os.path.exists(there) and there.is_symlink():  # noqa: PTH110 - Path.exists raises where links go round
+        raise UsageError(f"cannot write into {folder}: {there} is a link to nothing", do="name another folder")
+    return there
 
 
 def cannot_write(error: OSError, place: Path) -> SlimdeployError:
@@ -67,7 +78,9 @@ def cannot_write(error: OSError, place: Path) -> SlimdeployError:
 
 
 def _shortened(place: Path) -> str:
-    return place.name if len(place.name) <= 40 else f"{place.name[:40]}... ({len(os.fsencode(place.name))} bytes)"
+    """Return the longest name of a path, short enough to be shown."""
+    longest = max(place.parts, key=lambda part: len(os.fsencode(part)), default="")
+    return longest if len(longest) <= SHOWN else f"{longest[:SHOWN]}... ({len(os.fsencode(longest))} bytes)"
 
 
 def make_folder(folder: Path) -> None:
@@ -77,6 +90,7 @@ def make_folder(folder: Path) -> None:
         UsageError: the system does not allow it, or something else stands there.
         StageFailed: the disk is full.
     """
+    _there(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

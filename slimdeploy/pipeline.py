@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimdeploy._alone import alone_at
+from slimdeploy._alone import LOCK, alone_at
 from slimdeploy._leftovers import sweep
 from slimdeploy._needs import require
 from slimdeploy.configs import FIGURES, ExportConfig, LatencyConfig, PruneConfig, share_of_pass
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("slimdeploy.run")
 PREVIOUS = "previous"  # outcomes of earlier settings; one comes back when its settings do
-REPORT, LOCK = "report", ".lock"
+REPORT = "report"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

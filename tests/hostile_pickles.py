@@ -165,10 +165,9 @@ def doubled(times: int) -> Raw:
     return listed(code)
 
 
-def with_doubled_key(times: int) -> Raw:
-    """Return a dictionary whose key is a tuple that holds the tuple before it twice: hashing it takes for ever."""
-    code = b")" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(times))
-    return Raw(b"}" + code + b"Ns")
+def doubled_tuple(times: int) -> Raw:
+    """Return a tuple that holds the tuple before it twice, and so on: hashing it takes for ever."""
+    return Raw(b")" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(times)))
 
 
 def nested(times: int) -> Raw:
@@ -278,7 +277,18 @@ def _sizes() -> dict[str, bytes]:
         "a list that holds itself": holding(Raw(b"]q\x00h\x00a")),
         "a billion values in few bytes": holding({"model": doubled(60)}),
         "tuples nested 20,000 times": holding({"model": nested(20_000)}),
-        "a key that takes for ever to hash": holding({"model": with_doubled_key(60)}),
+        "a key that takes for ever to hash": holding({"model": Raw(b"}" + doubled_tuple(60).code + b"Ns")}),
+        "a numpy type that takes for ever to hash": holding({"model": call("numpy.dtype", doubled_tuple(60))}),
+        "a kind of resizing that takes for ever to hash": holding(
+            {"model": call("torchvision.transforms.functional.InterpolationMode", doubled_tuple(60))}
+        ),
+        "an attribute that takes for ever to hash": holding(
+            {
+                "model": call(
+                    "builtins.getattr", name("torchvision.transforms.functional.InterpolationMode"), doubled_tuple(60)
+                )
+            }
+        ),
         "a tuple as a key": holding({(1, 2): 3}),
         "keys that collide": holding({"model": Raw(b"}(" + alike + b"u")}),
         "three million instructions": holding(Raw(b"(" + b"N" * 3_000_000 + b"t")),

@@ -17,6 +17,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from slimdeploy.backends.protocol import INPUT, OUTPUT
 from slimdeploy.bundle.dropin import Model, write_text
+from slimdeploy.bundle.labels import labels_text
 
 GRAPH = "model.ds.onnx"
 ROWS = "output"  # (B, anchors, 6)
@@ -27,7 +28,7 @@ _MODES = {"fp32": 0, "int8": 1, "fp16": 2}  # nvinfer's network-mode
 def write(model: Model, folder: Path) -> None:
     """Write `config_infer_primary.txt`, `labels.txt` and `model.ds.onnx`."""
     onnx.save(with_rows(onnx.load(model.path), classes=len(model.classes)), folder / GRAPH)
-    write_text(folder / "labels.txt", "".join(f"{name}\n" for name in model.classes))
+    write_text(folder / "labels.txt", labels_text(model.classes))
     write_text(folder / "config_infer_primary.txt", config(model))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slimdeploy._needs import needs
+from slimdeploy.board.text import brief
 from slimdeploy.bundle import ros2, triton
 from slimdeploy.bundle.dropin import Model
 from slimdeploy.errors import UsageError
@@ -32,8 +33,14 @@ def _deepstream(model: Model, folder: Path) -> None:
     deepstream.write(model, folder)
 
 
+def _deepstream_refusal(model: Model) -> str:
+    """Return why nvinfer cannot show a model's classes, or ""; it takes what follows a semicolon for another label."""
+    split = next((name for name in model.classes if ";" in name), None)
+    return "" if split is None else f"nvinfer ends a label at a semicolon, and a class is called {brief(split)}"
+
+
 DROPINS: Mapping[str, DropIn] = {
-    "deepstream": DropIn(write=_deepstream, refusal=lambda _model: ""),
+    "deepstream": DropIn(write=_deepstream, refusal=_deepstream_refusal),
     "triton": DropIn(write=triton.write, refusal=lambda _model: ""),
     "ros2": DropIn(write=ros2.write, refusal=ros2.refusal),
 }

@@ -10,6 +10,7 @@ from slimdeploy.board import whole
 from slimdeploy.board.errors import ArtifactError as Refused
 from slimdeploy.bundle.agent import AGENT, write_agent
 from slimdeploy.bundle.ansible import write_role
+from slimdeploy.bundle.labels import labels_text
 from slimdeploy.bundle.manifest import LICENCE_NOTE, MANIFEST, Contents, build_manifest, read_manifest
 from slimdeploy.errors import ArtifactError, UsageError
 from slimdeploy.lineage import RUN_FILE, SCHEMA, read_run, sha256_file, write_json
@@ -29,7 +30,7 @@ def pack(folder: Path, contents: Contents) -> dict[str, Any]:
     Returns:
         The manifest.
     """
-    _write_text(folder / LABELS, "".join(f"{name}\n" for name in contents.artifact.spec.classes))
+    _write_text(folder / LABELS, labels_text(contents.artifact.spec.classes))
     _write_text(folder / LICENCE, licence_text())
     if contents.lineage is not None:
         write_json(folder / LINEAGE, {"schema": SCHEMA, **contents.lineage})

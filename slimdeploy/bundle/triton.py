@@ -14,6 +14,7 @@ from pathlib import Path
 
 from slimdeploy.backends.protocol import INPUT, OUTPUT
 from slimdeploy.bundle.dropin import Model, write_text
+from slimdeploy.bundle.labels import labels_text
 
 VERSION = "1"
 LABELS = "labels.txt"
@@ -24,7 +25,7 @@ def write(model: Model, folder: Path) -> None:
     repository = folder / model.identifier
     (repository / VERSION).mkdir(parents=True)
     shutil.copyfile(model.path, repository / VERSION / "model.onnx")
-    write_text(repository / LABELS, "".join(f"{name}\n" for name in model.classes))
+    write_text(repository / LABELS, labels_text(model.classes))
     write_text(repository / "config.pbtxt", config(model))
 
 

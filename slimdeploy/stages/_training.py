@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimdeploy._alone import alone_at, lock_beside
-from slimdeploy._leftovers import remove, sweep
+from slimdeploy._alone import LOCK, alone_at
+from slimdeploy._leftovers import beside, remove, sweep
 from slimdeploy._rename import output_exists
 from slimdeploy.configs import Config, build
 from slimdeploy.errors import OutputExists, SlimdeployError, UsageError
@@ -72,7 +72,7 @@ def training_run(request: Request) -> Iterator[Run]:
         UsageError: another process trains in that folder now.
     """
     refuse_complete(request.out)  # before the lock is waited for
-    with alone_at(lock_beside(request.out), wait_s=LOCK_TIMEOUT_S, busy=lambda: _busy(request.out)):
+    with alone_at(beside(request.out, LOCK), wait_s=LOCK_TIMEOUT_S, busy=lambda: _busy(request.out)):
         if request.out.exists():
             raise output_exists(request.out, "another process has just finished it")
         partial = partial_of(request.out)

@@ -17,6 +17,7 @@ from slimdeploy.backends.protocol import INPUT
 from slimdeploy.bundle import trtcheck
 from slimdeploy.bundle.dropin import Model
 from slimdeploy.bundle.dropins import require_possible, write_dropins
+from slimdeploy.bundle.labels import require_lines
 from slimdeploy.bundle.manifest import Contents, Graph
 from slimdeploy.bundle.pack import pack
 from slimdeploy.configs import ExportConfig
@@ -72,8 +73,8 @@ def export(
             that, or NVIDIA's parser refuses a graph.
         OutputExists: `out` is there already.
         StageFailed: the network cannot be exported.
-        UsageError: the target lacks the precision or the opset, the size is no multiple of the stride, or the head is
-            none that is known.
+        UsageError: the target lacks the precision or the opset, the size is no multiple of the stride, the head is none
+            that is known, or a class name does not fit a line.
     """
     with needs("train"):
         from slimdeploy.yolo import checkpoint, heads
@@ -85,6 +86,7 @@ def export(
     refuse_existing(out)
     _require_data(config, data)
     module, known = checkpoint.load(weights, trust=trust)
+    require_lines(known.classes, str(weights))
     require_stride(config.imgsz, known.stride)
     _require_scorable(config, known)
     heads.keep_inferring_branch(module)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from slimdeploy._alone import alone_at, lock_beside
+from slimdeploy._alone import LOCK, alone_at
 from slimdeploy._cores import usable_cores
-from slimdeploy._leftovers import sweep
+from slimdeploy._leftovers import beside, sweep
 from slimdeploy._needs import require
 from slimdeploy._rename import rename_new
 from slimdeploy.bench.stats import SIGMAS_PER_MAD, mad
@@ -73,12 +74,14 @@ def latency(
         DeviceError: a worker process died or gave no answer in time; or the board is another one, or failed.
     """
     require("train")
-    samples = out.with_suffix(SAMPLES) if board is not None else None
     if board is None:
         require_here(target)
+    if os.path.isdir(out):  # noqa: PTH112 - Path's raises where the name is too long
+        refuse_existing(out)
+    samples = out.with_suffix(SAMPLES) if board is not None else None
     if not out.parent.is_dir():
         raise UsageError(f"no folder {out.parent}", wanted="an existing folder for the table")
-    with alone_at(lock_beside(out), wait_s=0.0, busy=lambda: _busy(out)):
+    with alone_at(beside(out, LOCK), wait_s=0.0, busy=lambda: _busy(out)):
         _finish(out, samples)
         for path in filter(None, (out, samples)):
             refuse_existing(path)
@@ -96,7 +99,7 @@ def _busy(out: Path) -> UsageError:
 
 
 def _progress_of(out: Path) -> Path:
-    return out.with_name(f".{out.name}.progress")
+    return beside(out, ".progress")
 
 
 def _finish(out: Path, samples: Path | None) -> None:

@@ -188,7 +188,7 @@ class _OldFile:
         contents = reader.load()
         keys = reader.load()
         self._stream.seek(reader.position)
-        if type(keys) is not list or sorted(keys) != sorted(self._storages):
+        if type(keys) is not list or any(type(key) is not str for key in keys) or {*keys} != {*self._storages}:
             raise refusals.damaged(self._path)
         for key in keys:
             self._fill(self._storages[key])

@@ -6,6 +6,7 @@ import functools
 import pkgutil
 import sys
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 import torchvision.transforms.transforms as vision
@@ -70,6 +71,12 @@ def layers() -> Mapping[str, type[nn.Module]]:
 def plain_classes() -> Mapping[str, type]:
     """Return classes without numbers that a checkpoint may hold: settings, and a classifier's steps before it."""
     return {f"{one.__module__}.{one.__name__}": one for one in _PLAIN}
+
+
+def plain_object(name: str) -> Any:
+    """Return a new object of such a class, without attributes; its constructor is not called."""
+    kind: Any = plain_classes()[name]
+    return kind.__new__(kind)
 
 
 def _classes() -> Iterator[tuple[str, type[nn.Module]]]:

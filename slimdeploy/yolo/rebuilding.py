@@ -5,23 +5,18 @@ from __future__ import annotations
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from torchvision.transforms.functional import InterpolationMode
 
 from slimdeploy.errors import CheckpointError
 from slimdeploy.yolo import known_names, refusals
-from slimdeploy.yolo.tensors import Storage, parameter, tensor
-from slimdeploy.yolo.unpickling import require_scalar
+from slimdeploy.yolo.stored_calls import CALLS, TYPES, LeftOut, Name, NumberType, name_of
+from slimdeploy.yolo.tensors import Storage
 
 MOST_LAYERS = 10_000  # the largest stock network has 767
 _HOOKS = "_hooks"
-_NUMBERS = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
 # Attributes that torch gives to layers of its earlier versions while it unpickles them.
 _LATER: Mapping[type[nn.Module], Mapping[str, Any]] = {
     nn.Upsample: {"recompute_scale_factor": True},
@@ -29,24 +24,6 @@ _LATER: Mapping[type[nn.Module], Mapping[str, Any]] = {
     nn.ConvTranspose2d: {"padding_mode": "zeros"},
     nn.MultiheadAttention: {"_qkv_same_embed_dim": True},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """Stands for a class or function that a file names; nothing can call it."""
-
-    name: str
-
-
-class LeftOut:
-    """Stands for an object that only training needs."""
-
-
-class _NumberType:
-    """Stands for a numpy type while its byte order is not known yet."""
-
-    def __init__(self, code: str) -> None:
-        self.code, self.order = code, "="
 
 
 class Rebuilder:
@@ -66,23 +43,23 @@ class Rebuilder:
         name = known_names.current(name)
         if name in known_names.DTYPES:
             return known_names.DTYPES[name]
-        known = (_CALLS, _TYPES, known_names.ELEMENTS, known_names.layers(), known_names.plain_classes())
+        known = (CALLS, TYPES, known_names.ELEMENTS, known_names.layers(), known_names.plain_classes())
         if known_names.is_left_out(name) or any(name in names for names in known):
             return Name(name)
         raise (refusals.absent if known_names.is_from_known_package(name) else refusals.unknown)(self._path, name)
 
     def call(self, callee: Any, args: Any) -> Any:
         """Return what a stored call of a rebuilding function gives."""
-        name = _name_of(callee)
+        name = name_of(callee)
         if type(args) is not tuple:
             raise TypeError("arguments that are no tuple")
-        if name in _CALLS:
-            return _CALLS[name](*args)
+        if name in CALLS:
+            return CALLS[name](*args)
         return self._made(name, args)
 
     def new(self, callee: Any, args: Any) -> Any:
         """Return a new object of a stored class, which gets its state from `build`."""
-        return self._made(_name_of(callee), args)
+        return self._made(name_of(callee), args)
 
     def _made(self, name: str, args: Any) -> Any:
         if known_names.is_left_out(name):
@@ -103,7 +80,7 @@ class Rebuilder:
         """Give an object its attributes; no class's own way of taking them is called but that of all layers."""
         if isinstance(target, (LeftOut, nn.Parameter)):
             return
-        if isinstance(target, _NumberType):
+        if isinstance(target, NumberType):
             target.order = state[1]
             return
         if type(state) is not dict or any(type(key) is not str for key in state):
@@ -139,13 +116,7 @@ class Rebuilder:
         kind, of, key, _, count = record[:5]
         if kind != "storage" or type(key) is not str or type(count) is not int or any(record[5:]):
             raise TypeError("a persistent id of another form")
-        return self._open_storage(known_names.ELEMENTS[_name_of(of)], key, count)
-
-
-def _name_of(callee: Any) -> str:
-    if type(callee) is not Name:
-        raise TypeError(f"a call of a {type(callee).__name__}")
-    return callee.name
+        return self._open_storage(known_names.ELEMENTS[name_of(of)], key, count)
 
 
 def _require_attribute(layer: nn.Module, key: str, value: Any, path: object) -> None:
@@ -179,85 +150,3 @@ def _held(held: Any, kind: type) -> dict[str, Any]:
         if type(key) is not str or not key or "." in key or not (value is None or isinstance(value, kind)):
             raise TypeError(f"a {type(value).__name__} in the place of a {kind.__name__}")
     return kept
-
-
-def _ordered(*args: Any) -> OrderedDict[Any, Any]:
-    pairs: list[Any] = list(*args)
-    return OrderedDict((require_scalar(key), value) for key, value in pairs)
-
-
-def _scalars(items: Any) -> set[Any]:
-    if type(items) is not list:
-        raise TypeError("a set of something that is no list")
-    return set(map(require_scalar, items))
-
-
-def _sizes(sizes: Any) -> torch.Size:
-    if type(sizes) not in (tuple, list) or any(type(size) is not int or not 0 <= size < 2**48 for size in sizes):
-        raise ValueError("sizes that are no sizes")
-    return torch.Size(sizes)
-
-
-def _latin(text: Any, encoding: Any) -> bytes:
-    if encoding != "latin1":
-        raise ValueError("bytes in another encoding")
-    return bytes(str.encode(text, "latin1"))
-
-
-def _number_type(code: Any, *_: Any) -> _NumberType:
-    if code not in _NUMBERS:
-        raise ValueError("a numpy type that is no number")
-    return _NumberType(code)
-
-
-def _number(of: Any, data: bytes) -> Any:
-    if not isinstance(of, _NumberType) or of.order not in ("<", ">", "=", "|"):
-        raise TypeError("a number of no type")
-    (value,) = np.frombuffer(data, np.dtype(f"{of.order}{of.code}"))
-    return value.item()
-
-
-def _attribute(owner: Any, name: Any) -> Any:
-    """Return the attributes that stock networks store: a head's `forward`, a fused layer's, a kind of resizing."""
-    if isinstance(owner, nn.Module) and name in ("forward", "forward_fuse"):
-        return types.MethodType(getattr(type(owner), name, None), owner)  # type: ignore[arg-type]
-    known = _name_of(owner)
-    if known.startswith("ultralytics.nn.modules.head.") and name == "forward":
-        return known_names.layers()[known].forward
-    if known == _RESIZING:
-        return InterpolationMode[name]
-    raise TypeError("an attribute of something else")
-
-
-def _path(*parts: str) -> str:
-    return str(PurePosixPath(*parts))
-
-
-def _from_type(rebuild: Any, _: Any, args: Any, __: Any) -> Any:
-    """Return a tensor that carries attributes, without them."""
-    return _TENSORS[_name_of(rebuild)](*args)
-
-
-_RESIZING = "torchvision.transforms.functional.InterpolationMode"
-_TENSORS: Mapping[str, Callable[..., Any]] = {
-    "torch._utils._rebuild_tensor": tensor,
-    "torch._utils._rebuild_tensor_v2": tensor,
-    "torch._utils._rebuild_parameter": parameter,
-    "torch._utils._rebuild_parameter_with_state": parameter,
-}
-_CALLS: Mapping[str, Callable[..., Any]] = {
-    **_TENSORS,
-    "torch._tensor._rebuild_from_type_v2": _from_type,
-    "torch.Size": _sizes,
-    "torch.device": lambda *_: torch.device("cpu"),
-    "collections.OrderedDict": _ordered,
-    "builtins.set": _scalars,
-    "builtins.getattr": _attribute,
-    "_codecs.encode": _latin,
-    "numpy.dtype": _number_type,
-    "numpy.core.multiarray.scalar": _number,
-    "numpy._core.multiarray.scalar": _number,
-    _RESIZING: lambda value: InterpolationMode(value),
-    **{f"{module}.{kind}": _path for module in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath")},
-}
-_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter")  # named beside a tensor, never made

@@ -9,7 +9,8 @@ and of an aerial picture it is next to nothing.
 
 A fit without bounds may hold its layer together by large weights that cancel each other, and then a network that runs
 in half precision finds something else. So the squares are least for inputs that all carry a small error of their own,
-in proportion to their size, which makes such weights dear.
+in proportion to their size, which makes such weights dear. The error that a fit assumes grows until the layer passes on
+no more of it than the whole layer did.
 
 Depthwise and transposed convolutions stay as they are: what they read is fitted already. So do layers that training
 alone runs.
@@ -36,7 +37,7 @@ from slimdeploy.yolo.coupling import convolutions_of, norms_of
 from slimdeploy.yolo.moments import Moments, can_be_fitted, matrix_of, ridged, set_matrix
 from slimdeploy.yolo.places import at_objects, best_scores, evenly, patches, pick
 
-NOISE = 0.02  # error of each input that weights are fitted for, as a share of its root mean square: see prune_fit.py
+ERRORS = (0.02, 0.05, 0.1, 0.2, 0.4)  # of each input, as a share of its root mean square; the first that is enough
 CONSTANT = 1e-9  # share of the mean square of a layer's outputs below which their variance is rounding
 
 
@@ -135,7 +136,7 @@ class _Pairs:
     def fit_block(self, cut: Block, dense: Block) -> Iterator[Refit]:
         """Fit every layer that a block runs, in the order in which it does."""
         for name, pairs in self._outputs(dense).items():
-            fit = _Fit(self._cut[name])
+            fit = _Fit(self._cut[name], inputs=_inputs_of(self._dense[name]))
             for inputs, (_, outputs) in zip(self._inputs(cut, name, pairs), pairs, strict=True):
                 fit.add(inputs, outputs)
             before, after = fit.apply(self._norms[name])
@@ -191,12 +192,22 @@ class _Pairs:
             hook.remove()
 
 
-class _Fit:
-    """Least squares for one layer."""
+def _inputs_of(layer: Any) -> int:
+    return int(matrix_of(layer).shape[1])
 
-    def __init__(self, layer: Any) -> None:
+
+class _Fit:
+    """Least squares for one layer.
+
+    Args:
+        layer: the layer.
+        inputs: how many inputs its matrix had before the cut.
+    """
+
+    def __init__(self, layer: Any, *, inputs: int) -> None:
         self._layer = layer
         self._old = matrix_of(layer)
+        self._lost = inputs / self._old.shape[1]
         self._moments = Moments(sum(self._old.shape))
 
     def add(self, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
@@ -215,17 +226,38 @@ class _Fit:
         variance = covariance.diagonal()[inputs:]
         if variance.sum() <= CONSTANT * mean[inputs:].square().sum():
             return 0.0, 0.0  # the outputs do not vary, so nothing shows what weights they want
-        noisy = among + torch.diag(NOISE**2 * (among.diagonal() + mean[:inputs].square()))
-        new = self._old + torch.linalg.solve(ridged(noisy), across - noisy @ self._old.T).T
+        new = self._fitted(among, across, among.diagonal() + mean[:inputs].square())
         set_matrix(self._layer, new)
         self._shift(norm, mean[inputs:] - new @ mean[:inputs])
         return _missed(self._old, among, across, variance), _missed(new, among, across, variance)
+
+    def _fitted(self, among: torch.Tensor, across: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
+        """Return the weights for the least error of the inputs with which they pass on no more than the whole layer.
+
+        Args:
+            among: covariance of the inputs.
+            across: covariance of inputs and outputs.
+            squares: mean square of each input.
+        """
+        most = self._lost * _passed_on(self._old, squares)  # the lost inputs count as much as those that are left
+        new = self._old
+        for error in ERRORS:
+            noisy = among + torch.diag(error**2 * squares)
+            new = self._old + torch.linalg.solve(ridged(noisy), across - noisy @ self._old.T).T
+            if _passed_on(new, squares) <= most:
+                break
+        return new
 
     def _shift(self, norm: nn.BatchNorm2d | None, shift: torch.Tensor) -> None:
         if self._layer.bias is not None:
             self._layer.bias.data.copy_(shift)
         elif norm is not None:
             norm.running_mean.sub_(shift)
+
+
+def _passed_on(weight: torch.Tensor, squares: torch.Tensor) -> float:
+    """Return the mean square of what independent errors of the inputs, in proportion to them, do to the outputs."""
+    return float((weight.square() @ squares).sum())
 
 
 def _missed(weight: torch.Tensor, among: torch.Tensor, across: torch.Tensor, variance: torch.Tensor) -> float:

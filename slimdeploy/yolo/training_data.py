@@ -18,6 +18,7 @@ from ultralytics.data.dataset import YOLODataset
 
 from slimdeploy.data.dataset import Dataset
 from slimdeploy.data.image_files import look_at
+from slimdeploy.outputs import whole_file
 from slimdeploy.yolo.failures import UnreadableImage
 
 FILE = "data.json"
@@ -49,9 +50,8 @@ def write_lists(folder: Path, dataset: Dataset) -> None:
     """
     records = {split: [_record(dataset, image) for image in dataset.images(split)] for split in SPLITS}
     plain = {"schema": 1, "data": str(dataset.path.absolute()), "classes": dataset.classes, "records": records}
-    partial = folder / f".{FILE}.partial"
-    partial.write_text(json.dumps(plain, separators=(",", ":")), encoding="utf-8")
-    partial.replace(folder / FILE)
+    with whole_file(folder / FILE, replace=True) as partial:
+        partial.write_text(json.dumps(plain, separators=(",", ":")), encoding="utf-8")
 
 
 def _record(dataset: Dataset, image: Path) -> Record:

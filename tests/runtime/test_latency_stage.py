@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slimdeploy._alone import alone_at, lock_beside
+from slimdeploy._alone import LOCK, alone_at
+from slimdeploy._leftovers import beside
 from slimdeploy.configs import LatencyConfig, PruneConfig
 from slimdeploy.errors import OutputExists, TargetError, UsageError
 from slimdeploy.stages import latency as stage
@@ -61,7 +62,7 @@ def test_a_board_keeps_its_samples_also_where_the_process_was_killed_after_its_t
 def test_while_another_process_measures_the_same_table_that_is_what_is_said(measured, tmp_path):
     out = tmp_path / "table.json"
     with (
-        alone_at(lock_beside(out), wait_s=0.0, busy=lambda: UsageError("")),
+        alone_at(beside(out, LOCK), wait_s=0.0, busy=lambda: UsageError("")),
         pytest.raises(UsageError, match=r"another process measures .*table\.json now"),
     ):
         measure(out)

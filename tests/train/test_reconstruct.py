@@ -118,7 +118,7 @@ def test_a_fitted_network_stands_up_to_half_precision_as_the_dense_one_does(tiny
     plan = make_plan(coupled, coupling.scale_importance(dense, coupled), config, weights_sha256="")
     made, rows = cut_from(dense, coupled, {group.name: group.kept for group in plan.groups})
     reconstruct(made, dense, rows, IMAGES)
-    assert half_precision_move(made) < 2 * half_precision_move(dense)
+    assert half_precision_move(made) < 1.5 * half_precision_move(dense)
 
 
 def test_weights_that_cancel_each_other_are_not_what_a_fit_finds():
@@ -128,7 +128,7 @@ def test_weights_that_cancel_each_other_are_not_what_a_fit_finds():
     inputs = torch.stack([shared, shared + apart], 1)
     layer = nn.Conv2d(2, 1, 1)
     layer.weight.data.zero_()
-    fit = _Fit(layer)
+    fit = _Fit(layer, inputs=2)
     fit.add(inputs, 50 * apart[:, None])
     fit.apply(None)
     assert layer.weight.detach().abs().max() < 1

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from slimdeploy._alone import lock_beside
+from slimdeploy._alone import LOCK
+from slimdeploy._leftovers import beside
 from slimdeploy.configs import FinetuneConfig
 from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.lineage import WORK, partial_of
@@ -115,7 +116,7 @@ def test_a_second_process_in_the_same_folder_is_refused_and_the_first_one_ends_w
     stopped, tiny_weights, tiny_data, monkeypatch
 ):
     monkeypatch.setattr(_training, "LOCK_TIMEOUT_S", 0.0)
-    lock = lock_beside(stopped)
+    lock = beside(stopped, LOCK)
     first = command("finetune", "--resume", str(partial_of(stopped)))
     with subprocess.Popen(first, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while not lock.exists() and process.poll() is None:
@@ -132,7 +133,7 @@ def test_a_second_process_in_the_same_folder_is_refused_and_the_first_one_ends_w
 
 
 def test_a_process_that_is_killed_leaves_no_lock(stopped):
-    lock = lock_beside(stopped)
+    lock = beside(stopped, LOCK)
     hold = (
         "from pathlib import Path\nfrom slimdeploy._alone import alone_at\n"
         f"with alone_at(Path({str(lock)!r}), wait_s=0.0, busy=RuntimeError):\n    print(1, flush=True)\n    input()"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from slimdeploy._alone import lock_beside
-from slimdeploy._leftovers import temporary_name
+from slimdeploy._alone import LOCK
+from slimdeploy._leftovers import beside, temporary_name
 from slimdeploy.configs import DenseConfig, FinetuneConfig, SparsifyConfig
 from slimdeploy.errors import OutputExists, UsageError
 from slimdeploy.lineage import REQUEST, WORK, Input, partial_of
@@ -58,7 +58,7 @@ def stop(out: Path, after: str) -> None:
     """Leave what a process leaves that is killed at some point before its first epoch is complete."""
     work = partial_of(out) / WORK
     if after == "lock":
-        lock_beside(out).touch()
+        beside(out, LOCK).touch()
     elif after == "folder":
         work.mkdir(parents=True)
     elif after == "half a request":

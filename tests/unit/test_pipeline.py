@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from slimdeploy import pipeline
-from slimdeploy._alone import alone_at
+from slimdeploy._alone import LOCK, alone_at
 from slimdeploy._leftovers import temporary_name
 from slimdeploy.configs import BenchConfig
 from slimdeploy.errors import OutputExists, StageFailed, UsageError
 from slimdeploy.lineage import REQUEST, WORK, Input, partial_of, stage_run
-from slimdeploy.pipeline import LOCK, PREVIOUS, Step, _require_recipes, ensure
+from slimdeploy.pipeline import PREVIOUS, Step, _require_recipes, ensure
 from slimdeploy.recipes import read_recipe
 
 
@@ -106,7 +106,7 @@ def dead(name):
     return f".{name}.{machine}-{pid}-1-{random}.partial"
 
 
-@pytest.mark.parametrize("name", [LOCK, dead("recipe.json")])
+@pytest.mark.parametrize("name", [LOCK, pytest.param(dead("recipe.json"), id="a record")])
 def test_a_recipe_that_was_killed_at_its_very_beginning_may_begin_again(tmp_path, name):
     (tmp_path / name).touch()
     _require_recipes(tmp_path)
