@@ -341,9 +341,9 @@ def _options(raw: bytes, _folder: Path) -> None:
     from slimdeploy.errors import UsageError
 
     text = raw.decode("utf-8", "replace")
-    with contextlib.suppress(UsageError):
-        parse(text)
-    parse_imgsz(text)
+    for read in (parse, parse_imgsz):
+        with contextlib.suppress(UsageError):
+            read(text)
 
 
 def _setup(raw: bytes, folder: Path) -> None:
