@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 from zipfile import BadZipFile, ZipFile
 
@@ -25,7 +26,7 @@ LIMIT_BYTES = 4 << 30  # unpacked; ten models on VisDrone's test split take some
 _KINDS = {"image": "i", "labels": "i", "scores": "f", "hits": "u", "objects": "i", "truths": "U"}  # numpy's dtype.kind
 _MOST_LABELS, _MOST_OBJECTS = 1 << 15, 1 << 24
 _ZIP_ERRORS: tuple[type[Exception], ...] = (
-    OSError, EOFError, BadZipFile, zlib.error, struct.error, MemoryError, RuntimeError, SyntaxError, RecursionError,
+    OSError, EOFError, BadZipFile, zlib.error, struct.error, MemoryError, RuntimeError, SyntaxError, TokenError,
 )  # fmt: skip
 BITS = np.arange(len(IOUS), dtype=np.uint16)
 

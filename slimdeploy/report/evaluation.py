@@ -30,7 +30,7 @@ def read_evaluation(run: Path) -> Evaluation | None:
     plain = read_json(path, what="evaluation")
     try:
         found = Evaluation(
-            classes=tuple(map(str, plain["classes"])),
+            classes=tuple(plain["classes"]),
             precision={name: tuple(map(float, curve)) for name, curve in plain["precision"].items()},
             confusion={name: tuple(tuple(map(int, row)) for row in rows) for name, rows in plain["confusion"].items()},
             judged=str(plain["judged"]),

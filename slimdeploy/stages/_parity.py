@@ -5,6 +5,7 @@ Both sides are compared before NMS, since NMS turns a difference in the last dig
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,16 @@ class Agreement:
     raw_difference: float
     keypoint_shift_px: float | None = None
     mask_change: float | None = None
+
+    def require_finite(self, precision: str) -> None:
+        """Raise GateError if the network, or its graph of some precision, gave anything but numbers."""
+        changes = max(self.score_change, self.mask_change or 0.0)
+        if not math.isfinite(max(self.weighed_shift_px, changes, self.raw_difference)):
+            raise GateError(
+                f"the network or its exported {precision} graph gives NaN or infinity for ordinary images",
+                wanted="finite boxes and scores",
+                do="train it again" if precision == "fp32" else "export at fp32, or train it again",
+            )
 
     def require(self, config: ExportConfig, precision: str) -> None:
         """Raise GateError if the graph, of some precision, differs by more than a config allows."""

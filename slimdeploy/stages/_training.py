@@ -207,6 +207,8 @@ def _read_request(folder: Path, stage: str) -> dict[str, Any]:
     for key, hint in _REQUEST_FIELDS.items():
         if found := mismatch(hint, plain.get(key), key):
             raise UsageError(f"{path} is damaged: {found.wrong}", wanted=found.wanted, do="begin it again with --out")
+    if not Path(plain["out"]).name:
+        raise UsageError(f"{path} is damaged: it names no folder to make", do="begin it again with --out")
     if plain["stage"] != stage:
         raise UsageError(
             f"{folder} is an unfinished {plain['stage']}", wanted=f"an unfinished {stage}",

@@ -249,7 +249,7 @@ def _read(data: Path | None, known: Checkpoint) -> Dataset | None:
 
 
 def _compare(module: nn.Module, known: Checkpoint, made: _Made, images: list[Array], config: ExportConfig) -> None:
-    """Compare a graph with its network; what is not int8 must agree."""
+    """Compare a graph with its network: both must give numbers, and what is not int8 must agree."""
     from slimdeploy.backends.registry import backend_for
     from slimdeploy.stages import _parity
     from slimdeploy.yolo import onnx_export
@@ -261,6 +261,7 @@ def _compare(module: nn.Module, known: Checkpoint, made: _Made, images: list[Arr
         pairs += _parity.per_image(onnx_export.run(module, batch), session.run({INPUT: batch}))
     session.close()
     made.found = _parity.compare(pairs[: len(images)], known)
+    made.found.require_finite(made.form.precision)
     if made.form.precision != "int8":
         made.found.require(config, made.form.precision)
 

@@ -111,6 +111,15 @@ def test_an_output_that_is_no_number_fails_the_gate(output, value):
         compare([(output, actual)]).require(CONFIG, "fp32")
 
 
+@pytest.mark.parametrize("row", [0, 5], ids=["a box", "a score"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_an_anchor_of_no_numbers_is_refused_at_every_precision_for_what_it_is(output, row, precision):
+    actual = output.copy()
+    actual[row, 49] = np.nan  # an anchor that scores next to nothing
+    with pytest.raises(GateError, match=f"exported {precision} graph gives NaN or infinity"):
+        compare([(output, actual)]).require_finite(precision)
+
+
 def test_a_moved_keypoint_fails_the_gate_and_a_visibility_counts_as_a_score(output):
     known = checkpoint_for("pose", kpt_shape=(2, 3))
     points = np.concatenate([output, np.full((6, 50), 0.5, dtype=np.float32)])
